@@ -1,0 +1,43 @@
+//! Time as an argument, so that resets and timeouts are instant in tests.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// A monotonic clock that can also wait.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// Time since a fixed but arbitrary start.
+    fn now(&self) -> Duration;
+    /// Waits at least `time`. A virtual clock moves itself, and whatever hangs on it, forward instead of waiting.
+    fn sleep(&self, time: Duration);
+}
+
+/// The machine's monotonic clock.
+#[derive(Debug)]
+pub struct RealClock {
+    start: Instant,
+}
+
+impl RealClock {
+    /// A clock whose zero is now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+}
+
+impl Default for RealClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for RealClock {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}

@@ -1,0 +1,2 @@
+//! The `vfnic` command.
+fn main() {}
