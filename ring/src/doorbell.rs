@@ -6,6 +6,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
+use crate::DmaRegion;
+
 /// Where a tail write goes when the tail is not a mapped word: a socket, `pwrite`, the simulator.
 pub trait DoorbellSink: Send + Sync + fmt::Debug {
     /// Publishes `tail`. Everything stored to the ring before this call must be visible to the device after it.
@@ -43,6 +45,18 @@ impl Doorbell {
             word: word.cast(),
             _keep: keep,
         })
+    }
+
+    /// A tail "register" in ordinary memory, for devices that are other software: a 32-bit word of `region` at
+    /// `offset`. None when the word is misaligned or outside the region.
+    #[must_use]
+    pub fn in_region(region: &DmaRegion, offset: usize) -> Option<Self> {
+        if !offset.is_multiple_of(4) || offset.checked_add(4)? > region.len() {
+            return None;
+        }
+        let word = NonNull::from(region.dwords().get(offset / 4)?).cast();
+        // SAFETY: the word is aligned, inside the region, and the clone kept here keeps it mapped.
+        Some(unsafe { Self::mapped(word, Arc::new(region.clone())) })
     }
 
     /// A tail register behind a sink.
