@@ -6,6 +6,12 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PciError {
+    /// Not the address of a PCI function.
+    #[error("`{text}` is no PCI address; one looks like 0000:31:10.1 (domain:bus:device.function)")]
+    Address {
+        /// What was given.
+        text: String,
+    },
     /// No such function.
     #[error("{device}: no such PCI function ({path} is absent); list the VFs with `vfnic list`")]
     NotFound {
@@ -52,15 +58,27 @@ pub enum PciError {
         /// The members with their drivers, as `0000:31:10.3 (ixgbevf), …`.
         members: String,
     },
+    /// The function is bound to vfio-pci but its node is not there.
+    #[error(
+        "{device}: {path} is absent; load the module that makes it (vfio, vfio_iommu_type1) or, in a container, pass it in"
+    )]
+    NoNode {
+        /// The address asked for.
+        device: String,
+        /// The node.
+        path: String,
+    },
     /// The node cannot be opened by this user.
     #[error(
-        "{device}: no permission to open {path}; give this user access to it (udev rule or chown)"
+        "{device}: no permission to open {path} ({owner}); give this user access to it (udev rule or chown)"
     )]
     Permission {
         /// The address asked for.
         device: String,
         /// The node.
         path: String,
+        /// Whose it is and who asked, as `owner 0:0, mode 600, this user 1000`.
+        owner: String,
     },
     /// A system call failed in a way none of the above covers.
     #[error("{device}: {call} failed")]
