@@ -21,12 +21,16 @@ ip() { /usr/bin/ip "$@"; }
 now() { cut -d' ' -f1 /proc/uptime; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f s", b - a }'; }
 
-# run SECONDS COMMAND…: bounded; leaves what it printed in /tmp/out and how it ended in $status (143 or 137: stopped).
+# run SECONDS COMMAND…: bounded; leaves what it printed in /tmp/out, how it ended in $status and, in words, in $ended.
 run() {
   run_seconds=$1 status=0
   shift
   echo "+ $*"
   timeout -k 5 "$run_seconds" "$@" >/tmp/out 2>&1 </dev/null || status=$?
+  case $status in
+    137 | 143) ended="stopped after $run_seconds s" ;;
+    *) ended="exit status $status" ;;
+  esac
   cat /tmp/out
 }
 
@@ -35,7 +39,7 @@ check() {
   check_name=$1 check_start=$(now)
   shift
   run "$@"
-  if [ "$status" = 0 ]; then pass "$check_name" "$(since "$check_start")"; else fail "$check_name" "exit status $status"; fi
+  if [ "$status" = 0 ]; then pass "$check_name" "$(since "$check_start")"; else fail "$check_name" "$ended"; fi
 }
 
 # says NAME PATTERN…: what the last command printed matches each of these extended regular expressions, in any case.
@@ -55,7 +59,7 @@ refused() {
   shift 3
   run 20 "$@"
   if [ "$status" != "$refused_status" ]; then
-    fail "$refused_name" "exit status $status instead of $refused_status"
+    fail "$refused_name" "$ended instead of $refused_status"
   else
     set -f
     # shellcheck disable=SC2086 # a list of patterns

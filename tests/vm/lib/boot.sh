@@ -14,7 +14,7 @@ boot() {
   shift 5
   rm -rf "$dir"
   mkdir -p "$dir"
-  : >"$dir/results"
+  : >"$dir/results" >"$dir/console"
   # `timeout` gives QEMU and its loader a process group of their own, and ends all of it.
   QEMU_MODULE_DIR=$vm_qemu/usr/lib/x86_64-linux-gnu/qemu \
     nice -n 5 timeout --kill-after=5 "$seconds" \

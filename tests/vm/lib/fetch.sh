@@ -86,7 +86,7 @@ fetch_tree() {
       rm -rf "$fetch_state"
       return
     fi
-    fetch_problem="could not fetch $* from Debian $suite: $(grep '^[EW]:' "$fetch_state/log" | tail -n 1)"
+    fetch_problem="could not fetch $* from Debian $suite: $(grep -m 1 "^[EW]:" "$fetch_state/log")"
   done
   rm -rf "$fetch_state"
   return 1

@@ -20,6 +20,11 @@ seen() {
   fi
 }
 
+ip link set "$pf_net" down
+refused pf-is-down 1 "$vf0 ip.link.set.*up" vfnic probe --device "$vf0"
+ip link set "$pf_net" up
+wait_for 30 has_carrier
+
 start_watch
 seen link-up 15 '^LinkUp 1000'
 : >/tmp/watch

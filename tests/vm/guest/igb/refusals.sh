@@ -15,8 +15,12 @@ check igbvf-binds 5 test "$(driver_of "$vf0")" = igbvf
 refused bound-to-igbvf 1 "$vf0 igbvf vfio-pci" vfnic probe --device "$vf0"
 bind "$vf0" ""
 
-refused pf-instead-of-vf 1 "$pf \<PF\>|physical.function" vfnic probe --device "$pf"
+refused pf-instead-of-vf 1 "$pf physical.function" vfnic probe --device "$pf"
 refused other-vendor 1 "1af4" vfnic probe --device "$(find_device 1af4:1044)"
+# vfio-pci without the driver for the IOMMU behind it: half a kernel configuration.
+modprobe vfio-pci
+bind "$vf0" vfio-pci
+refused no-type1-driver 1 "$vf0 type.?1" vfnic probe --device "$vf0"
 vfio_up
 bind "$(find_device 1af4:1044)" vfio-pci
 refused other-vendor-with-vfio 1 "1af4" vfnic probe --device "$(find_device 1af4:1044)"
