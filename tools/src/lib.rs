@@ -1,0 +1,7 @@
+//! What the `vfnic` command is made of.
+//!
+//! The command line is in `cli`, one file per command in `commands`; [`traffic`] generates and checks frames and knows
+//! no ports, so tests and benches use it as well.
+#![forbid(unsafe_code)]
+
+pub mod traffic;
