@@ -4,6 +4,28 @@
 pub mod data;
 pub mod uplink;
 
+mod bar;
+mod builder;
+mod card;
+mod clock;
+mod config;
 mod dma;
+mod fault;
+mod function;
+mod iommu;
+mod irq;
+mod mailbox;
+mod pf;
+mod run;
+mod state;
+mod vf;
+mod violation;
 
+pub use builder::{AutoStep, BuildError, CardBuilder};
+pub use card::{Card, CardFaults};
+pub use clock::VirtualClock;
 pub use dma::{DmaFault, Mapping, Translate};
+pub use fault::{Action, FaultPlan, Point, Rule};
+pub use iommu::{Aperture, SimSpace};
+pub use pf::{Pf, PfError, PfPersonality, Variant, VfInfo, VfLink};
+pub use violation::{Violation, ViolationKind};

@@ -1,0 +1,488 @@
+//! The card as its owner holds it, and what everybody shares of it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use vfnic_hw::{Clock, DmaSpace, Family, Iova, Model, PciError, PciFunction, RealClock};
+
+use crate::builder::{AutoStep, BuildError, CardBuilder};
+use crate::clock::{Stepped, VirtualClock};
+use crate::data::{DataPath, VfStats};
+use crate::fault::{FaultPlan, Faults, Rule};
+use crate::function::SimFunction;
+use crate::iommu::{Master, SimSpace};
+use crate::pf::{Pf, PfState};
+use crate::run::{self, Waker};
+use crate::state::{CardState, Control};
+use crate::vf::{QUEUES, Tails, Vf, pool};
+use crate::violation::{Violation, ViolationKind, Violations};
+
+/// A simulated card: a PF, its VFs, the switch between them.
+///
+/// A stepped card (the default) stands still until [`step`](Self::step) or its clock moves it; a threaded one runs by
+/// itself. Dropping the card stops its thread; functions still held then answer register accesses but move nothing.
+pub struct Card {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What functions, doorbells, knobs and the card's thread share.
+pub(crate) struct Shared {
+    pub(crate) model: Model,
+    pub(crate) clock: Arc<dyn Clock>,
+    /// The same clock, when it is virtual.
+    pub(crate) virtual_clock: Option<VirtualClock>,
+    name: String,
+    state: Mutex<CardState>,
+    /// Register accesses that want the lock: the engine lets them go first.
+    waiters: AtomicU32,
+    tails: Vec<Arc<Tails>>,
+    auto_step: bool,
+    pub(crate) waker: Waker,
+    pub(crate) stop: AtomicBool,
+    /// CPU time of the card's thread, in nanoseconds, as it last said.
+    pub(crate) cpu_nanos: AtomicU64,
+    /// Itself, for whoever must not keep it alive.
+    me: Weak<Self>,
+}
+
+impl Shared {
+    /// The lock, for a register access or a knob.
+    fn lock(&self) -> MutexGuard<'_, CardState> {
+        self.waiters.fetch_add(1, Ordering::Relaxed);
+        let guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiters.fetch_sub(1, Ordering::Relaxed);
+        guard
+    }
+
+    /// The lock, for the engine: it waits until nobody else wants it.
+    pub(crate) fn lock_for_engine(&self) -> MutexGuard<'_, CardState> {
+        while self.waiters.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.control.now = self.clock.now();
+        guard
+    }
+
+    /// Does something with the card, at the present time, and passes on what it set off.
+    pub(crate) fn with<R>(&self, what: impl FnOnce(&mut CardState) -> R) -> R {
+        let mut state = self.lock();
+        state.control.now = self.clock.now();
+        let earliest = state.control.earliest;
+        let result = what(&mut state);
+        let wake = std::mem::take(&mut state.control.rung) | (state.control.earliest < earliest);
+        drop(state);
+        if wake {
+            self.rung();
+        }
+        result
+    }
+
+    /// A tail was written, or something else came up that the engine should see.
+    #[inline]
+    pub(crate) fn rung(&self) {
+        if self.virtual_clock.is_none() {
+            self.waker.wake();
+        } else if self.auto_step {
+            self.step();
+        }
+    }
+
+    /// Stepped: everything due now, then traffic until none moves. Returns frames moved.
+    pub(crate) fn step(&self) -> u64 {
+        run::step(&mut self.lock_for_engine())
+    }
+
+    pub(crate) fn vf_name(&self, vf: usize) -> String {
+        format!("{}/vf{vf}", self.name)
+    }
+
+    pub(crate) fn tails(&self, vf: usize) -> Arc<Tails> {
+        self.tails[vf].clone()
+    }
+
+    pub(crate) fn as_master(&self) -> Weak<dyn Master> {
+        self.me.clone()
+    }
+}
+
+impl Master for Shared {
+    fn quiesce(&self, space: &SimSpace, iova: Iova, len: usize) {
+        // Getting the lock is the waiting: whatever the engine was doing with the old table is over.
+        self.with(|state| state.unmapped(space, iova, len));
+    }
+}
+
+impl Stepped for Shared {
+    fn step_now(&self) {
+        self.step();
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        self.lock_for_engine().deadline()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card")
+            .field("name", &self.name)
+            .field("model", &self.model)
+            .field("vfs", &self.tails.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.fmt(f)
+    }
+}
+
+impl Card {
+    /// Starts describing a card of `model`; one VF, stepped, Linux's PF, nothing on the wire.
+    #[must_use]
+    pub const fn builder(model: Model) -> CardBuilder {
+        CardBuilder::new(model)
+    }
+
+    pub(crate) fn new(builder: CardBuilder) -> Result<Self, BuildError> {
+        let model = builder.model;
+        let most = most_vfs(model);
+        if builder.vfs == 0 || builder.vfs > most {
+            return Err(BuildError::Vfs {
+                model,
+                asked: builder.vfs,
+                most,
+            });
+        }
+        let queues = queues_per_pool(&builder)?;
+        let os = |what| move |source| BuildError::Os { what, source };
+        let virtual_clock = (!builder.threaded).then(|| builder.clock.clone().unwrap_or_default());
+        let clock: Arc<dyn Clock> = match &virtual_clock {
+            Some(clock) => Arc::new(clock.clone()),
+            None => Arc::new(RealClock::new()),
+        };
+        let registers = match model {
+            Model::I82576 => 2,
+            Model::I350 => 1,
+            _ => 8,
+        };
+        let mut path = DataPath::new(model, pool(usize::from(builder.vfs)), registers);
+        let vfs = (0..builder.vfs)
+            .map(|vf| {
+                Vf::new(
+                    model,
+                    builder.variant.device_id(model),
+                    lines(&mut path, vf),
+                )
+            })
+            .collect::<Vec<_>>();
+        let tails = vfs.iter().map(|vf| vf.tails.clone()).collect();
+        let mut state = CardState {
+            control: Control {
+                model,
+                vf_count: builder.vfs,
+                queues,
+                now: clock.now(),
+                vfs,
+                pf: PfState::new(&builder),
+                faults: Faults::new(&builder.faults, builder.seed),
+                violations: Violations::default(),
+                rung: false,
+                earliest: Duration::MAX,
+            },
+            path,
+        };
+        state.power_on();
+        let waker = Waker::new().map_err(os("eventfd"))?;
+        let shared = Arc::new_cyclic(|me| Shared {
+            model,
+            clock,
+            virtual_clock,
+            name: builder.name.unwrap_or_else(|| format!("sim:{model}")),
+            state: Mutex::new(state),
+            waiters: AtomicU32::new(0),
+            tails,
+            auto_step: builder.auto_step == AutoStep::OnDoorbell,
+            waker,
+            stop: AtomicBool::new(false),
+            cpu_nanos: AtomicU64::new(0),
+            me: me.clone(),
+        });
+        let thread = if let Some(clock) = &shared.virtual_clock {
+            let member: Weak<Shared> = Arc::downgrade(&shared);
+            clock.attach(member);
+            None
+        } else {
+            let card = shared.clone();
+            let thread = std::thread::Builder::new().name(card.name.clone());
+            Some(
+                thread
+                    .spawn(move || run::run(&card))
+                    .map_err(os("thread"))?,
+            )
+        };
+        Ok(Self { shared, thread })
+    }
+
+    /// Its model.
+    #[must_use]
+    pub fn model(&self) -> Model {
+        self.shared.model
+    }
+
+    /// How many VFs it has.
+    #[must_use]
+    pub fn vf_count(&self) -> u16 {
+        u16::try_from(self.shared.tails.len()).unwrap_or(u16::MAX)
+    }
+
+    /// Opens VF `vf` in an IOVA space of its own. That resets it (FLR), as VFIO does.
+    ///
+    /// # Errors
+    ///
+    /// [`PciError::NotFound`] when there is no such VF (any more), [`PciError::Busy`] while somebody holds it.
+    pub fn function(&self, vf: u16) -> Result<Arc<dyn PciFunction>, PciError> {
+        self.function_in(vf, &SimSpace::new())
+    }
+
+    /// Opens VF `vf` in `space`, which other functions, of this card or another, may share.
+    ///
+    /// # Errors
+    ///
+    /// As for [`function`](Self::function).
+    pub fn function_in(&self, vf: u16, space: &SimSpace) -> Result<Arc<dyn PciFunction>, PciError> {
+        Ok(SimFunction::open(&self.shared, vf, space)?)
+    }
+
+    /// Stepped: does everything that is due at the present time and moves traffic until none moves. Returns how many
+    /// frames moved. A threaded card does nothing here and returns 0.
+    pub fn step(&self) -> u64 {
+        if self.shared.virtual_clock.is_some() {
+            self.shared.step()
+        } else {
+            0
+        }
+    }
+
+    /// Lets `time` pass: moves the virtual clock, stepping at every deadline on the way; a threaded card sleeps.
+    pub fn run_for(&self, time: Duration) {
+        self.shared.clock.sleep(time);
+    }
+
+    /// The card's clock; the same as its functions'.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        self.shared.clock.clone()
+    }
+
+    /// The card's clock if it is virtual, to hang another card on it.
+    #[must_use]
+    pub fn virtual_clock(&self) -> Option<VirtualClock> {
+        self.shared.virtual_clock.clone()
+    }
+
+    /// The PF's knobs.
+    #[must_use]
+    pub fn pf(&self) -> Pf {
+        Pf::new(self.shared.clone())
+    }
+
+    /// A VF's counters; `None` when there is no such VF.
+    #[must_use]
+    pub fn vf_stats(&self, vf: u16) -> Option<VfStats> {
+        let pool = u8::try_from(vf).ok()?;
+        self.shared
+            .with(|state| state.path.stats(pool).copied())
+            .filter(|_| vf < self.vf_count())
+    }
+
+    /// The breaches of the hardware's rules recorded so far (the first 256 in full), oldest first.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        self.shared
+            .with(|state| state.control.violations.list().to_vec())
+    }
+
+    /// Takes the recorded breaches away, for a test that provoked them.
+    pub fn take_violations(&self) -> Vec<Violation> {
+        self.shared.with(|state| state.control.violations.take())
+    }
+
+    /// What every test ends with.
+    ///
+    /// # Panics
+    ///
+    /// When a violation was recorded; the text lists them.
+    pub fn assert_no_violations(&self) {
+        let (list, total) = self.shared.with(|state| {
+            let violations = &state.control.violations;
+            (violations.list().to_vec(), violations.total())
+        });
+        let text: Vec<String> = list.iter().take(20).map(ToString::to_string).collect();
+        assert!(total == 0, "{total} violations:\n{}", text.join("\n"));
+    }
+
+    /// The fault plan of the running card.
+    #[must_use]
+    pub fn faults(&self) -> CardFaults {
+        CardFaults(self.shared.clone())
+    }
+
+    /// Messages sent by a VF's vectors since it was made.
+    #[must_use]
+    pub fn interrupts(&self, vf: u16) -> [u64; 3] {
+        self.shared.with(|state| {
+            state
+                .control
+                .vfs
+                .get(usize::from(vf))
+                .map_or([0; 3], |vf| vf.irq.sent())
+        })
+    }
+
+    /// CPU time that the card's own thread has used; zero for a stepped card, whose callers pay.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        Duration::from_nanos(self.shared.cpu_nanos.load(Ordering::Relaxed))
+    }
+
+    /// A space that a function opened by [`function`](Self::function) would get, to share it between several.
+    #[must_use]
+    pub fn new_space() -> (SimSpace, Arc<dyn DmaSpace>) {
+        let space = SimSpace::new();
+        (space.clone(), Arc::new(space))
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.waker.kick();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the card's thread has been reported on stderr already; it must not become a second one here.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Changes what goes wrong on a running card.
+#[derive(Clone, Debug)]
+pub struct CardFaults(Arc<Shared>);
+
+impl CardFaults {
+    /// Adds a rule. Its window, if it has one, is in the card's own time.
+    pub fn add(&self, rule: Rule) {
+        self.0.with(|state| state.control.faults.add(rule));
+    }
+
+    /// Adds a rule that applies from now on for `time`.
+    pub fn add_for(&self, time: Duration, rule: Rule) {
+        self.0.with(|state| {
+            let now = state.control.now;
+            state.control.faults.add(rule.between(now, now + time));
+        });
+    }
+
+    /// Adds all rules of a plan.
+    pub fn add_plan(&self, plan: &FaultPlan) {
+        for rule in plan.rules() {
+            self.add(rule.clone());
+        }
+    }
+
+    /// Ends all faults.
+    pub fn clear(&self) {
+        self.0.with(|state| state.control.faults.clear());
+    }
+
+    /// How often each rule struck, in the order they were added.
+    #[must_use]
+    pub fn struck(&self) -> Vec<u64> {
+        self.0.with(|state| state.control.faults.struck())
+    }
+
+    /// Signals vector `vector` of a VF for no reason.
+    pub fn spurious_interrupt(&self, vf: u16, vector: u8) {
+        self.0.with(|state| {
+            if let Some(vf) = state.control.vfs.get_mut(usize::from(vf)) {
+                vf.irq.spurious(usize::from(vector));
+            }
+        });
+    }
+
+    /// Clears a VF's bus master bit behind its driver's back.
+    pub fn clear_bus_master(&self, vf: u16) {
+        self.0.with(|state| {
+            if usize::from(vf) < state.control.vfs.len() {
+                state.write_config(usize::from(vf), 4, &[0]);
+            }
+        });
+    }
+}
+
+impl CardState {
+    /// A mapping has ended; a live ring must not have been in it.
+    fn unmapped(&mut self, space: &SimSpace, iova: Iova, len: usize) {
+        let end = iova.0.saturating_add(len as u64);
+        for vf in 0..self.control.vfs.len() {
+            let this = &self.control.vfs[vf];
+            let reached = this.config.bus_master()
+                && this.space.as_ref().is_some_and(|own| own.same(space))
+                && this
+                    .regs
+                    .live_rings()
+                    .any(|base| base >= iova.0 && base < end);
+            if reached {
+                self.violation(vf, ViolationKind::UnmapWhileEnabled { iova, len });
+            }
+        }
+    }
+}
+
+/// The tail words of a VF's queues, RX and TX.
+fn lines(path: &mut DataPath, vf: u16) -> [Vec<Arc<crate::data::Line>>; 2] {
+    let pool = pool(usize::from(vf));
+    let mut words = [Vec::new(), Vec::new()];
+    for queue in (0..).take(QUEUES) {
+        words[0].extend(path.rx(pool, queue).map(|rx| rx.tail_word()));
+        words[1].extend(path.tx(pool, queue).map(|tx| tx.tail_word()));
+    }
+    words
+}
+
+/// One pool is the PF's (ixgbevf.md §7.1, igbvf.md §1.3).
+const fn most_vfs(model: Model) -> u16 {
+    match model.family() {
+        Family::Igbvf => 7,
+        Family::Ixgbevf => 63,
+    }
+}
+
+/// Queue pairs a VF has (ixgbevf.md §11.1, igbvf.md §13).
+fn queues_per_pool(builder: &CardBuilder) -> Result<u8, BuildError> {
+    let (by_default, can, text): (u8, &[u8], &'static str) = match builder.model {
+        Model::I82576 => (2, &[2], "2"),
+        Model::I350 => (1, &[1], "1"),
+        _ => match builder.vfs {
+            32.. => (2, &[2], "2 with more than 31 VFs"),
+            16.. => (4, &[2, 4], "2 or 4 with more than 15 VFs"),
+            _ => (4, &[2, 4, 8], "2, 4 or 8"),
+        },
+    };
+    let queues = builder.queues.unwrap_or(by_default);
+    if can.contains(&queues) {
+        Ok(queues)
+    } else {
+        Err(BuildError::Queues {
+            model: builder.model,
+            asked: queues,
+            can: text,
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! The virtual clock: time that moves when somebody sleeps on it, and takes its cards along.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use vfnic_hw::Clock;
+
+/// What hangs on a virtual clock: a stepped card.
+pub(crate) trait Stepped: Send + Sync {
+    /// Does everything that is due at the present time, traffic included.
+    fn step_now(&self);
+    /// When something is due next, if anything is scheduled.
+    fn next_deadline(&self) -> Option<Duration>;
+}
+
+/// A clock that stands still until [`advance`](Self::advance) or [`Clock::sleep`] moves it.
+///
+/// Moving it steps every card that hangs on it, at each moment one of them has something scheduled on the way. Several
+/// cards may share one; clones are the same clock. Sleeping on it takes no real time.
+#[derive(Clone)]
+pub struct VirtualClock(Arc<Inner>);
+
+struct Inner {
+    nanos: AtomicU64,
+    /// Held while time moves, so that two sleepers move it one after the other.
+    moving: Mutex<()>,
+    members: Mutex<Vec<Weak<dyn Stepped>>>,
+}
+
+impl VirtualClock {
+    /// A clock at zero with nothing on it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Inner {
+            nanos: AtomicU64::new(0),
+            moving: Mutex::new(()),
+            members: Mutex::new(Vec::new()),
+        }))
+    }
+
+    pub(crate) fn attach(&self, member: Weak<dyn Stepped>) {
+        let mut members = self
+            .0
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        members.retain(|old| old.strong_count() > 0);
+        members.push(member);
+    }
+
+    fn members(&self) -> Vec<Arc<dyn Stepped>> {
+        self.0
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    fn set(&self, to: Duration) {
+        let nanos = u64::try_from(to.as_nanos()).unwrap_or(u64::MAX);
+        self.0.nanos.store(nanos, Ordering::Release);
+    }
+
+    /// Moves time forward by `time`, stepping the cards at every moment something is due and once more at the end.
+    pub fn advance(&self, time: Duration) {
+        let _moving = self.0.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self.members();
+        let end = self.now().saturating_add(time);
+        loop {
+            let next = members
+                .iter()
+                .filter_map(|member| member.next_deadline())
+                .min()
+                .filter(|&next| next < end);
+            let Some(next) = next else { break };
+            // A deadline in the past is done now; time itself must always move, or a card that keeps one would hold
+            // everybody here for ever.
+            self.set(next.max(self.now() + Duration::from_nanos(1)));
+            for member in &members {
+                member.step_now();
+            }
+        }
+        self.set(end.max(self.now()));
+        for member in &members {
+            member.step_now();
+        }
+    }
+}
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for VirtualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("VirtualClock").field(&self.now()).finish()
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.nanos.load(Ordering::Acquire))
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.advance(time);
+    }
+}

@@ -1,0 +1,371 @@
+//! A VF's register file: what both families have in common.
+//!
+//! The table in `vfnic_hw::regs` says which registers exist and how they may be accessed; each family has one match for
+//! reads and one for writes, with bits from the reference as literals. Queue *state* lives in the data path; here are the
+//! registers as written, which is what reads give back.
+
+mod igbvf;
+mod ixgbevf;
+mod queue;
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use vfnic_hw::regs::{self, Access, Reg};
+use vfnic_hw::{Event, Family, Model};
+
+use crate::config::Config;
+use crate::data::Line;
+use crate::fault::{Action, Point};
+use crate::iommu::SimSpace;
+use crate::irq::Irq;
+use crate::mailbox::Mailbox;
+use crate::state::CardState;
+use crate::violation::ViolationKind;
+
+pub(crate) use queue::{Direction, QUEUES, Tails};
+
+/// Bytes of BAR 0.
+pub(crate) const BAR_LEN: u32 = 0x4000;
+
+/// One VF, apart from what the data path keeps of it.
+#[derive(Debug)]
+pub(crate) struct Vf {
+    pub(crate) mailbox: Mailbox,
+    pub(crate) irq: Irq,
+    pub(crate) config: Config,
+    pub(crate) regs: Registers,
+    /// The IOVA space it is opened in.
+    pub(crate) space: Option<SimSpace>,
+    /// Somebody holds it.
+    pub(crate) open: bool,
+    /// Signalled when the administrator wants it back, while somebody holds it.
+    pub(crate) request: Option<Event>,
+    /// Signalled on a bus error, while somebody holds it.
+    pub(crate) error: Option<Event>,
+    /// Gone from the bus.
+    pub(crate) removed: bool,
+    /// The words that are written without the card's lock.
+    pub(crate) tails: Arc<Tails>,
+}
+
+/// Registers as last written, where reading gives that back.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registers {
+    pub(crate) rx: [queue::Rx; QUEUES],
+    pub(crate) tx: [queue::Tx; QUEUES],
+    /// VFPSRTYPE / PSRTYPE.
+    psrtype: u32,
+    /// VTRSCINT.
+    rscint: [u32; 2],
+    /// X550: VFMRQC.
+    mrqc: u32,
+    /// X550: VFRSSRK.
+    rssrk: [u32; 10],
+    /// X550: VFRETA.
+    reta: [u32; 16],
+}
+
+impl Vf {
+    pub(crate) fn new(model: Model, device: u16, lines: [Vec<Arc<Line>>; 2]) -> Self {
+        let family = model.family();
+        let mut vf = Self {
+            mailbox: Mailbox::new(),
+            irq: Irq::new(family),
+            config: Config::new(model, device),
+            regs: Registers::default(),
+            space: None,
+            open: false,
+            request: None,
+            error: None,
+            removed: false,
+            tails: Arc::new(Tails::new(lines)),
+        };
+        vf.regs.power_on(family);
+        vf
+    }
+}
+
+impl Registers {
+    /// Reset values other than 0 (ixgbevf.md §3, igbvf.md §2).
+    pub(crate) fn power_on(&mut self, family: Family) {
+        // VFTDWBAL and VFTDWBAH survive whatever happens to a VF, but not the PF's reset, which is where this is called.
+        *self = Self::default();
+        for rx in &mut self.rx {
+            match family {
+                Family::Igbvf => {
+                    rx.srrctl = 0x400;
+                    rx.dctl = 0x0001_0000;
+                }
+                Family::Ixgbevf => {
+                    rx.srrctl = 0x402;
+                    rx.dca = 0xa200;
+                }
+            }
+        }
+        for tx in &mut self.tx {
+            tx.dca = 0x2a00;
+        }
+    }
+}
+
+impl Registers {
+    /// Bases of the rings of enabled queues.
+    pub(crate) fn live_rings(&self) -> impl Iterator<Item = u64> + '_ {
+        let rx = self
+            .rx
+            .iter()
+            .filter(|rx| rx.enabled)
+            .map(|rx| rx.ring.base);
+        let tx = self
+            .tx
+            .iter()
+            .filter(|tx| tx.enabled)
+            .map(|tx| tx.ring.base);
+        rx.chain(tx)
+    }
+}
+
+type Map = [Option<(&'static Reg, u32)>; (BAR_LEN / 4) as usize];
+
+/// The register at an offset, found by index.
+fn register(family: Family, offset: u32) -> Option<(&'static Reg, u32)> {
+    static IGBVF: OnceLock<Box<Map>> = OnceLock::new();
+    static IXGBEVF: OnceLock<Box<Map>> = OnceLock::new();
+    let (cell, table) = match family {
+        Family::Igbvf => (&IGBVF, regs::igbvf::ALL),
+        Family::Ixgbevf => (&IXGBEVF, regs::ixgbevf::ALL),
+    };
+    let map = cell.get_or_init(|| {
+        let mut map: Box<Map> = Box::new([None; (BAR_LEN / 4) as usize]);
+        for (slot, offset) in map.iter_mut().zip((0..).step_by(4)) {
+            *slot = regs::find(table, offset);
+        }
+        map
+    });
+    *map.get(offset as usize / 4)?
+}
+
+impl CardState {
+    /// A 32-bit read of BAR 0.
+    pub(crate) fn read32(&mut self, vf: usize, offset: u32) -> u32 {
+        let now = self.control.now;
+        if self.control.vfs[vf].removed {
+            return u32::MAX;
+        }
+        if offset % 4 != 0 || offset >= BAR_LEN {
+            self.violation(vf, ViolationKind::BadAccess { offset });
+            return u32::MAX;
+        }
+        let value = match self.known(vf, offset, false) {
+            None => 0,
+            Some((reg, _)) if reg.access == Access::Wo => 0,
+            Some((reg, index)) => match self.control.model.family() {
+                Family::Igbvf => self.read_igbvf(vf, reg, index),
+                Family::Ixgbevf => self.read_ixgbevf(vf, reg, index),
+            },
+        };
+        self.control
+            .faults
+            .value(Point::RegisterRead, now, vf, offset, value)
+    }
+
+    /// A 32-bit write of BAR 0.
+    pub(crate) fn write32(&mut self, vf: usize, offset: u32, value: u32) {
+        let now = self.control.now;
+        if self.control.vfs[vf].removed {
+            return;
+        }
+        if offset % 4 != 0 || offset >= BAR_LEN {
+            self.violation(vf, ViolationKind::BadAccess { offset });
+            return;
+        }
+        let Some((reg, index)) = self.known(vf, offset, true) else {
+            return;
+        };
+        if reg.access == Access::Ro {
+            let register = name(reg, index);
+            self.violation(vf, ViolationKind::ReadOnlyWrite { register, value });
+            return;
+        }
+        let value = match self
+            .control
+            .faults
+            .at(Point::RegisterWrite, now, vf, offset)
+        {
+            Some(Action::Drop) => return,
+            Some(Action::Force(forced)) => forced,
+            Some(Action::Mask { and, or }) => (value & and) | or,
+            _ => value,
+        };
+        match self.control.model.family() {
+            Family::Igbvf => self.write_igbvf(vf, reg, index, value),
+            Family::Ixgbevf => self.write_ixgbevf(vf, reg, index, value),
+        }
+        self.deliver_interrupts(vf);
+    }
+
+    /// The register at `offset`, if this model has it; the miss is recorded.
+    fn known(&mut self, vf: usize, offset: u32, write: bool) -> Option<(&'static Reg, u32)> {
+        let model = self.control.model;
+        let found = register(model.family(), offset).filter(|&(reg, index)| match model {
+            // One queue pair; the other's offsets are empty (igbvf.md §2).
+            Model::I350 => !(index == 1 && reg.stride == 0x100),
+            _ => true,
+        });
+        let hidden = found.is_some_and(|(reg, _)| {
+            model != Model::X550
+                && [
+                    regs::ixgbevf::VFMRQC,
+                    regs::ixgbevf::VFRSSRK,
+                    regs::ixgbevf::VFRETA,
+                ]
+                .contains(reg)
+        });
+        if found.is_none() || (hidden && write) {
+            self.violation(vf, ViolationKind::UnknownRegister { offset, write });
+        }
+        found.filter(|_| !hidden)
+    }
+
+    /// VFCTRL.RST or VTCTRL.RST: the VF resets itself (ixgbevf.md §5.2, igbvf.md §3.1).
+    pub(crate) fn vf_software_reset(&mut self, vf: usize) {
+        let queues = self.enabled_queues(vf);
+        if queues > 0 {
+            self.violation(vf, ViolationKind::ResetWithQueuesEnabled { queues });
+        }
+        self.vf_reset(vf);
+    }
+
+    /// FLR: as the VF's own reset, and the PCI side of it.
+    pub(crate) fn vf_flr(&mut self, vf: usize) {
+        self.control.vfs[vf].config.reset();
+        self.control.vfs[vf].irq.disable();
+        self.update_dma(vf);
+        self.vf_reset(vf);
+    }
+
+    fn vf_reset(&mut self, vf: usize) {
+        let now = self.control.now;
+        if self.control.faults.at(Point::VfReset, now, vf, 0) == Some(Action::Drop) {
+            return;
+        }
+        for queue in 0..QUEUES {
+            self.control.vfs[vf].regs.rx[queue].disable();
+            self.control.vfs[vf].regs.tx[queue].disable();
+        }
+        let pool = pool(vf);
+        self.path.reset_vf(pool);
+        self.update_tail_limits(vf);
+        self.control.vfs[vf].irq.reset();
+        self.path.filters_mut().set_receive(pool, false);
+        self.path.filters_mut().set_transmit(pool, false);
+        self.control.vfs[vf].mailbox.vf_reset();
+        self.notify_pf(vf);
+    }
+
+    /// A read of configuration space; false past its end.
+    pub(crate) fn read_config(&mut self, vf: usize, offset: u16, data: &mut [u8]) -> bool {
+        if self.control.vfs[vf].removed {
+            data.fill(0xff);
+            return true;
+        }
+        if !self.control.vfs[vf].config.read(offset, data) {
+            return false;
+        }
+        let now = self.control.now;
+        let mut word = [0; 4];
+        let len = data.len().min(4);
+        word[..len].copy_from_slice(&data[..len]);
+        let value = u32::from_le_bytes(word);
+        let value = self
+            .control
+            .faults
+            .value(Point::ConfigRead, now, vf, u32::from(offset), value);
+        data[..len].copy_from_slice(&value.to_le_bytes()[..len]);
+        true
+    }
+
+    /// A write of configuration space; false past its end.
+    pub(crate) fn write_config(&mut self, vf: usize, offset: u16, data: &[u8]) -> bool {
+        if self.control.vfs[vf].removed {
+            return true;
+        }
+        let Some(effect) = self.control.vfs[vf].config.write(offset, data) else {
+            return false;
+        };
+        if effect.flr {
+            self.vf_flr(vf);
+        } else if effect.command {
+            self.update_dma(vf);
+            self.control.rung = true;
+            self.deliver_interrupts(vf);
+        }
+        true
+    }
+
+    /// How many of a VF's queues are enabled.
+    pub(crate) fn enabled_queues(&self, vf: usize) -> u32 {
+        let regs = &self.control.vfs[vf].regs;
+        let rx = regs.rx.iter().filter(|rx| rx.enabled).count();
+        let tx = regs.tx.iter().filter(|tx| tx.enabled).count();
+        u32::try_from(rx + tx).unwrap_or(0)
+    }
+
+    /// VFMBMEM or VMBMEM written.
+    fn write_mailbox_memory(&mut self, vf: usize, word: u32, value: u32) {
+        let mailbox = &mut self.control.vfs[vf].mailbox;
+        if let Some(place) = mailbox.memory.get_mut(word as usize) {
+            *place = value;
+        }
+        if !mailbox.vf_owns() {
+            self.violation(vf, ViolationKind::MailboxWithoutLock { word });
+        }
+    }
+
+    /// VFMAILBOX or V2PMAILBOX written.
+    fn write_mailbox(&mut self, vf: usize, value: u32) {
+        let now = self.control.now;
+        let wants = value & 0x4 != 0;
+        let grant =
+            !wants || self.control.faults.at(Point::MailboxLock, now, vf, 0) != Some(Action::Drop);
+        let mailbox = &mut self.control.vfs[vf].mailbox;
+        let signals = mailbox.vf_write(value, grant);
+        if signals.request && !mailbox.take_owned() {
+            self.violation(vf, ViolationKind::RequestWithoutLock);
+        }
+        if signals.ack
+            && self.control.faults.at(Point::MailboxAck, now, vf, 0) == Some(Action::Drop)
+        {
+            self.control.vfs[vf].mailbox.vf_ack = false;
+        }
+        if signals.request || signals.ack || signals.released {
+            self.notify_pf(vf);
+        }
+    }
+
+    /// Free-running timer: milliseconds of the card's clock.
+    fn free_running_timer(&self) -> u32 {
+        milliseconds(self.control.now)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the timer wraps")]
+const fn milliseconds(time: Duration) -> u32 {
+    time.as_millis() as u32
+}
+
+/// A VF's number as the data path's pool number.
+pub(crate) fn pool(vf: usize) -> u8 {
+    u8::try_from(vf).unwrap_or(u8::MAX)
+}
+
+/// A register's name with its number, where there are several.
+pub(crate) fn name(reg: &Reg, index: u32) -> String {
+    if reg.count > 1 {
+        format!("{}({index})", reg.name)
+    } else {
+        reg.name.to_owned()
+    }
+}

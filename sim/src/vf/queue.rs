@@ -1,0 +1,467 @@
+//! Queue registers as written, and the tail words that are written without the card's lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use vfnic_hw::regs::Reg;
+use vfnic_hw::{Family, Model};
+
+use super::{name, pool};
+use crate::data::{Line, Ring, RingViolation, RxSettings};
+use crate::fault::{Action, Point};
+use crate::state::CardState;
+use crate::violation::ViolationKind;
+
+/// Most queues a VF has registers for, each way.
+pub(crate) const QUEUES: usize = 8;
+
+/// RXDCTL and TXDCTL: the queue is live.
+pub(crate) const ENABLE: u32 = 1 << 25;
+/// RXDCTL and TXDCTL: flush write-backs; clears itself.
+const SWFLSH: u32 = 1 << 26;
+
+/// Which way a queue goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Rx,
+    Tx,
+}
+
+impl Direction {
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Rx => "RX",
+            Self::Tx => "TX",
+        }
+    }
+}
+
+/// An RX queue's registers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rx {
+    pub(crate) ring: Ring,
+    pub(crate) srrctl: u32,
+    pub(crate) dca: u32,
+    /// RXDCTL without ENABLE.
+    pub(crate) dctl: u32,
+    pub(crate) rscctl: u32,
+    /// RXDCTL.ENABLE as it reads.
+    pub(crate) enabled: bool,
+    /// ENABLE changes to this, then (a fault makes it late).
+    pub(crate) later: Option<(Duration, bool)>,
+}
+
+/// A TX queue's registers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tx {
+    pub(crate) ring: Ring,
+    pub(crate) dca: u32,
+    /// TXDCTL without ENABLE.
+    pub(crate) dctl: u32,
+    pub(crate) wbal: u32,
+    pub(crate) wbah: u32,
+    /// TXDCTL.ENABLE as it reads.
+    pub(crate) enabled: bool,
+    /// ENABLE changes to this, then.
+    pub(crate) later: Option<(Duration, bool)>,
+}
+
+impl Rx {
+    pub(crate) const fn disable(&mut self) {
+        self.enabled = false;
+        self.later = None;
+    }
+}
+
+impl Tx {
+    pub(crate) const fn disable(&mut self) {
+        self.enabled = false;
+        self.later = None;
+    }
+}
+
+/// One VF's words outside the lock.
+#[derive(Debug)]
+pub(crate) struct Tails {
+    words: [Vec<Arc<Line>>; 2],
+    /// Descriptors in the ring while a tail may be written, else 0; one word a queue, RX first.
+    limits: [[AtomicU32; QUEUES]; 2],
+    /// The function is gone: writes go nowhere.
+    pub(crate) removed: AtomicBool,
+}
+
+impl Tails {
+    pub(crate) fn new(words: [Vec<Arc<Line>>; 2]) -> Self {
+        Self {
+            words,
+            limits: Default::default(),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Publishes a tail. False when the queue cannot take that one: the card should have a look.
+    #[inline]
+    pub(crate) fn set(&self, direction: Direction, queue: usize, tail: u32) -> bool {
+        let side = direction as usize;
+        if self.removed.load(Ordering::Relaxed) {
+            return true;
+        }
+        let Some(word) = self.words[side].get(queue) else {
+            return false;
+        };
+        word.store(tail & 0xffff);
+        tail < self.limits[side][queue].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, direction: Direction, queue: usize) -> u32 {
+        self.words[direction as usize]
+            .get(queue)
+            .map_or(0, |word| word.load())
+    }
+
+    fn set_limit(&self, direction: Direction, queue: usize, limit: u32) {
+        self.limits[direction as usize][queue].store(limit, Ordering::Relaxed);
+    }
+}
+
+impl CardState {
+    /// Which registers of an RX queue changed is for the data path to know at once.
+    fn push_rx(&mut self, vf: usize, queue: usize) {
+        let model = self.control.model;
+        let rx = &self.control.vfs[vf].regs.rx[queue];
+        let settings = RxSettings::decode(model, rx.srrctl, rx.dctl);
+        let ring = rx.ring;
+        if let Some(path) = self.path.rx(pool(vf), pool(queue)) {
+            path.set_ring(ring);
+            path.set_settings(settings);
+        }
+    }
+
+    fn push_tx(&mut self, vf: usize, queue: usize) {
+        let tx = &self.control.vfs[vf].regs.tx[queue];
+        let (ring, wbal, wbah) = (tx.ring, tx.wbal, tx.wbah);
+        if let Some(path) = self.path.tx(pool(vf), pool(queue)) {
+            path.set_ring(ring);
+            path.set_head_write_back(wbal, wbah);
+        }
+    }
+
+    /// Pushes everything a reset of the port has changed.
+    pub(crate) fn push_queues(&mut self, vf: usize) {
+        for queue in 0..QUEUES {
+            self.push_rx(vf, queue);
+            self.push_tx(vf, queue);
+        }
+        self.update_tail_limits(vf);
+    }
+
+    /// RDBAL, RDBAH, RDLEN, TDBAL, TDBAH, TDLEN: `change` edits the ring.
+    pub(crate) fn write_ring(
+        &mut self,
+        vf: usize,
+        direction: Direction,
+        reg: &'static Reg,
+        index: u32,
+        value: u32,
+        change: impl FnOnce(&mut Ring),
+    ) {
+        let queue = index as usize;
+        let regs = &mut self.control.vfs[vf].regs;
+        let (ring, enabled) = match direction {
+            Direction::Rx => (&mut regs.rx[queue].ring, regs.rx[queue].enabled),
+            Direction::Tx => (&mut regs.tx[queue].ring, regs.tx[queue].enabled),
+        };
+        let before = *ring;
+        change(ring);
+        let changed = *ring != before;
+        match direction {
+            Direction::Rx => self.push_rx(vf, queue),
+            Direction::Tx => self.push_tx(vf, queue),
+        }
+        if enabled && changed {
+            let register = name(reg, index);
+            self.violation(vf, ViolationKind::ChangedWhileEnabled { register, value });
+            self.update_tail_limits(vf);
+        }
+    }
+
+    /// SRRCTL.
+    pub(crate) fn write_srrctl(&mut self, vf: usize, index: u32, value: u32) {
+        self.control.vfs[vf].regs.rx[index as usize].srrctl = value;
+        self.push_rx(vf, index as usize);
+    }
+
+    /// TDWBAL and TDWBAH.
+    pub(crate) fn write_head_write_back(
+        &mut self,
+        vf: usize,
+        index: u32,
+        low: Option<u32>,
+        high: Option<u32>,
+    ) {
+        let tx = &mut self.control.vfs[vf].regs.tx[index as usize];
+        tx.wbal = low.unwrap_or(tx.wbal);
+        tx.wbah = high.unwrap_or(tx.wbah);
+        self.push_tx(vf, index as usize);
+    }
+
+    pub(crate) fn head(&mut self, vf: usize, direction: Direction, index: u32) -> u32 {
+        let (pool, queue) = (pool(vf), pool(index as usize));
+        match direction {
+            Direction::Rx => self.path.rx(pool, queue).map(|rx| rx.head_word()),
+            Direction::Tx => self.path.tx(pool, queue).map(|tx| tx.head_word()),
+        }
+        .map_or(0, |word| word.load())
+    }
+
+    /// RDH and TDH: written while disabled only. Some drivers write 0 just after enabling, when it is 0 anyway.
+    pub(crate) fn write_head(
+        &mut self,
+        vf: usize,
+        direction: Direction,
+        reg: &'static Reg,
+        index: u32,
+        value: u32,
+    ) {
+        let (pool, queue) = (pool(vf), pool(index as usize));
+        let enabled = self.is_enabled(vf, direction, index as usize);
+        if enabled {
+            if self.head(vf, direction, index) != value {
+                let register = name(reg, index);
+                self.violation(vf, ViolationKind::ChangedWhileEnabled { register, value });
+            }
+            return;
+        }
+        match direction {
+            Direction::Rx => {
+                if let Some(rx) = self.path.rx(pool, queue) {
+                    rx.set_head(value);
+                }
+            }
+            Direction::Tx => {
+                if let Some(tx) = self.path.tx(pool, queue) {
+                    tx.set_head(value);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn is_enabled(&self, vf: usize, direction: Direction, queue: usize) -> bool {
+        let regs = &self.control.vfs[vf].regs;
+        match direction {
+            Direction::Rx => regs.rx[queue].enabled,
+            Direction::Tx => regs.tx[queue].enabled,
+        }
+    }
+
+    /// RDT and TDT, from a register write.
+    pub(crate) fn write_tail(&mut self, vf: usize, direction: Direction, index: u32, value: u32) {
+        if !self.control.vfs[vf]
+            .tails
+            .set(direction, index as usize, value)
+        {
+            self.bad_tail(vf, direction, index as usize, value);
+        }
+        self.control.rung = true;
+    }
+
+    /// A tail that its queue cannot take: past the ring, or before the queue was enabled (where only 0 is harmless).
+    pub(crate) fn bad_tail(&mut self, vf: usize, direction: Direction, queue: usize, tail: u32) {
+        let regs = &self.control.vfs[vf].regs;
+        let (enabled, ring) = match direction {
+            Direction::Rx => (regs.rx[queue].enabled, regs.rx[queue].ring),
+            Direction::Tx => (regs.tx[queue].enabled, regs.tx[queue].ring),
+        };
+        let text = format!("{} {queue}", direction.text());
+        let kind = if enabled && tail >= ring.count() {
+            ViolationKind::TailRange {
+                queue: text,
+                tail,
+                size: ring.count(),
+            }
+        } else if enabled {
+            ViolationKind::NoBusMaster { queue: text }
+        } else if tail != 0 {
+            ViolationKind::TailWhileDisabled { queue: text, tail }
+        } else {
+            return;
+        };
+        self.violation(vf, kind);
+    }
+
+    /// What a doorbell may write without anybody looking: anything inside the ring of an enabled queue.
+    pub(crate) fn update_tail_limits(&mut self, vf: usize) {
+        let vf = &self.control.vfs[vf];
+        let master = vf.config.bus_master();
+        for queue in 0..QUEUES {
+            let limit =
+                |enabled: bool, ring: Ring| if enabled && master { ring.count() } else { 0 };
+            let (rx, tx) = (&vf.regs.rx[queue], &vf.regs.tx[queue]);
+            vf.tails
+                .set_limit(Direction::Rx, queue, limit(rx.enabled, rx.ring));
+            vf.tails
+                .set_limit(Direction::Tx, queue, limit(tx.enabled, tx.ring));
+        }
+    }
+
+    /// RXDCTL and TXDCTL as they read.
+    pub(crate) fn read_dctl(&self, vf: usize, direction: Direction, index: u32) -> u32 {
+        let regs = &self.control.vfs[vf].regs;
+        let (dctl, enabled) = match direction {
+            Direction::Rx => (
+                regs.rx[index as usize].dctl,
+                regs.rx[index as usize].enabled,
+            ),
+            Direction::Tx => (
+                regs.tx[index as usize].dctl,
+                regs.tx[index as usize].enabled,
+            ),
+        };
+        dctl | if enabled { ENABLE } else { 0 }
+    }
+
+    /// RXDCTL and TXDCTL written: stored, and ENABLE acted upon, at once unless a fault says otherwise.
+    pub(crate) fn write_dctl(&mut self, vf: usize, direction: Direction, index: u32, value: u32) {
+        let queue = index as usize;
+        let keep = match (direction, self.control.model) {
+            // The 82599 has no RLPML: those bits stay 0 (ixgbevf.md §1.2).
+            (Direction::Rx, Model::I82599) => !(ENABLE | SWFLSH | 0xffff),
+            _ => !(ENABLE | SWFLSH),
+        };
+        let now = self.control.now;
+        let wanted = value & ENABLE != 0;
+        let regs = &mut self.control.vfs[vf].regs;
+        let (dctl, enabled) = match direction {
+            Direction::Rx => (&mut regs.rx[queue].dctl, regs.rx[queue].enabled),
+            Direction::Tx => (&mut regs.tx[queue].dctl, regs.tx[queue].enabled),
+        };
+        *dctl = value & keep;
+        if direction == Direction::Rx {
+            self.push_rx(vf, queue);
+        }
+        if wanted == enabled {
+            return;
+        }
+        let point = if wanted {
+            Point::QueueEnable
+        } else {
+            Point::QueueDisable
+        };
+        let selector = index + if direction == Direction::Tx { 8 } else { 0 };
+        match self.control.faults.at(point, now, vf, selector) {
+            Some(Action::Drop) => {}
+            Some(Action::Delay(time)) => {
+                self.set_later(vf, direction, queue, Some((now + time, wanted)))
+            }
+            _ => self.set_enabled(vf, direction, queue, wanted),
+        }
+    }
+
+    fn set_later(
+        &mut self,
+        vf: usize,
+        direction: Direction,
+        queue: usize,
+        later: Option<(Duration, bool)>,
+    ) {
+        let regs = &mut self.control.vfs[vf].regs;
+        match direction {
+            Direction::Rx => regs.rx[queue].later = later,
+            Direction::Tx => regs.tx[queue].later = later,
+        }
+        if let Some((at, _)) = later {
+            self.control.due_at(at);
+        }
+    }
+
+    fn set_enabled(&mut self, vf: usize, direction: Direction, queue: usize, on: bool) {
+        self.set_later(vf, direction, queue, None);
+        let limit = self.control.queues;
+        let index = pool(queue);
+        let result = match direction {
+            Direction::Rx => {
+                self.control.vfs[vf].regs.rx[queue].enabled = on;
+                self.path.rx(pool(vf), index).map(|rx| {
+                    if on {
+                        rx.enable()
+                    } else {
+                        rx.disable();
+                        Ok(())
+                    }
+                })
+            }
+            Direction::Tx => {
+                self.control.vfs[vf].regs.tx[queue].enabled = on;
+                self.path.tx(pool(vf), index).map(|tx| {
+                    if on {
+                        tx.enable()
+                    } else {
+                        tx.disable();
+                        Ok(())
+                    }
+                })
+            }
+        };
+        self.update_tail_limits(vf);
+        self.control.rung = true;
+        let text = || format!("{} {queue}", direction.text());
+        let ring = match direction {
+            Direction::Rx => self.control.vfs[vf].regs.rx[queue].ring,
+            Direction::Tx => self.control.vfs[vf].regs.tx[queue].ring,
+        };
+        match result {
+            Some(Err(RingViolation::BaseMisaligned)) => self.violation(
+                vf,
+                ViolationKind::RingBase {
+                    queue: text(),
+                    base: ring.base,
+                },
+            ),
+            Some(Err(RingViolation::BadLength)) => self.violation(
+                vf,
+                ViolationKind::RingLength {
+                    queue: text(),
+                    len: ring.len,
+                },
+            ),
+            Some(Err(what)) => self.violation(vf, ViolationKind::Ring { queue: index, what }),
+            Some(Ok(())) | None => {}
+        }
+        if on && index >= limit && self.control.model.family() == Family::Ixgbevf {
+            self.violation(
+                vf,
+                ViolationKind::Other(format!(
+                    "{} enabled; the PF gives this VF {limit} queues",
+                    text()
+                )),
+            );
+        }
+    }
+
+    /// ENABLE bits whose change a fault had put off.
+    pub(crate) fn late_enables(&mut self, vf: usize) {
+        let now = self.control.now;
+        for queue in 0..QUEUES {
+            let regs = &self.control.vfs[vf].regs;
+            let due = |later: Option<(Duration, bool)>| {
+                later.filter(|&(at, _)| at <= now).map(|(_, on)| on)
+            };
+            let (rx, tx) = (due(regs.rx[queue].later), due(regs.tx[queue].later));
+            if let Some(on) = rx {
+                self.set_enabled(vf, Direction::Rx, queue, on);
+            }
+            if let Some(on) = tx {
+                self.set_enabled(vf, Direction::Tx, queue, on);
+            }
+        }
+    }
+
+    /// When the next of them is due.
+    pub(crate) fn late_enable_deadline(&self, vf: usize) -> Option<Duration> {
+        let regs = &self.control.vfs[vf].regs;
+        let rx = regs.rx.iter().filter_map(|rx| rx.later);
+        let tx = regs.tx.iter().filter_map(|tx| tx.later);
+        rx.chain(tx).map(|(at, _)| at).min()
+    }
+}
