@@ -20,10 +20,10 @@ check probe-other-vf 20 vfnic probe --device "$vf1"
 says other-mac-is-random 'random|generated'
 check reopen 60 sh -euc 'for i in 1 2 3 4 5; do vfnic probe --device "$1"; done' sh "$vf0"
 
-# A group of our own cannot be joined twice.
+# A VF that a process holds is refused to the next, and free again once that process is killed.
 vfnic watch --device "$vf0" --seconds 30 >/tmp/watch 2>&1 &
 holder=$!
-wait_for 10 grep -q LinkUp /tmp/watch
+check held-port-comes-up 15 sh -c 'until grep -q LinkUp /tmp/watch; do sleep 0.1; done'
 refused held 1 "$vf0 held|busy|in.use" vfnic probe --device "$vf0"
 stop "$holder"
 check reopen-after-kill 20 vfnic probe --device "$vf0"
