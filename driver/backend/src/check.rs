@@ -1,0 +1,315 @@
+//! What can be told about a function before anything of it is opened, and what a node that would not open means.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use vfnic_hw::PciError;
+
+use crate::{OpenOptions, PciAddress, Sysfs};
+
+/// A function that looks as if it could be opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) address: PciAddress,
+    /// The address as text: what messages call it.
+    pub(crate) device: String,
+    pub(crate) group: u32,
+    /// `/dev/vfio/GROUP`.
+    pub(crate) group_node: PathBuf,
+    /// `/dev/vfio/devices/vfioN`, where the kernel makes such nodes.
+    pub(crate) device_node: Option<PathBuf>,
+}
+
+impl Target {
+    pub(crate) fn find(address: PciAddress, options: &OpenOptions) -> Result<Self, PciError> {
+        let device = address.to_string();
+        let sysfs = Sysfs::new(&options.sysfs);
+        if !sysfs.exists(address) {
+            return Err(PciError::NotFound {
+                path: sysfs.function(address).display().to_string(),
+                device,
+            });
+        }
+        // Before the driver: without a group vfio-pci does not bind, and then a missing driver is not the news.
+        let Some(group) = sysfs.iommu_group(address) else {
+            return Err(PciError::NoIommu { device });
+        };
+        if sysfs.group_name(group).as_deref() == Some("vfio-noiommu") {
+            return Err(PciError::NoIommu { device });
+        }
+        match sysfs.driver(address) {
+            Some(driver) if is_vfio(&driver) => {}
+            driver => {
+                return Err(PciError::NotBound {
+                    device,
+                    driver: driver.unwrap_or_else(|| "no driver".to_owned()),
+                });
+            }
+        }
+        let vfio = options.dev.join("vfio");
+        let target = Self {
+            group_node: vfio.join(group.to_string()),
+            device_node: sysfs
+                .vfio_device(address)
+                .map(|name| vfio.join("devices").join(name)),
+            address,
+            device,
+            group,
+        };
+        if let Some(error) = target.not_viable(&sysfs) {
+            return Err(error);
+        }
+        Ok(target)
+    }
+
+    /// The error to give when the group has a member in the hands of a driver that does DMA by itself.
+    pub(crate) fn not_viable(&self, sysfs: &Sysfs) -> Option<PciError> {
+        let members = sysfs.group_members(self.group).ok()?;
+        let trusted = |driver: &str| is_vfio(driver) || matches!(driver, "pci-stub" | "pcieport");
+        members
+            .iter()
+            .any(|member| member.driver.as_deref().is_some_and(|name| !trusted(name)))
+            .then(|| self.group_error(sysfs))
+    }
+
+    /// The group is not viable, whatever the reason: names every member and its driver.
+    pub(crate) fn group_error(&self, sysfs: &Sysfs) -> PciError {
+        let members: Vec<_> = sysfs
+            .group_members(self.group)
+            .unwrap_or_default()
+            .iter()
+            .map(|member| {
+                let driver = member.driver.as_deref().unwrap_or("no driver");
+                format!("{} ({driver})", member.name)
+            })
+            .collect();
+        PciError::GroupNotViable {
+            device: self.device.clone(),
+            group: self.group,
+            members: members.join(", "),
+        }
+    }
+
+    /// Opens a node for reading and writing.
+    pub(crate) fn open(&self, node: &Path, proc: &Path) -> Result<File, PciError> {
+        match fs::OpenOptions::new().read(true).write(true).open(node) {
+            Ok(file) => Ok(file),
+            Err(error) => Err(self.node_error(node, proc, error)),
+        }
+    }
+
+    /// What it means that a node could not be opened, or could be and is of no use.
+    pub(crate) fn node_error(&self, node: &Path, proc: &Path, source: io::Error) -> PciError {
+        let device = self.device.clone();
+        let path = node.display().to_string();
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::NXIO) => PciError::NoNode { device, path },
+            Some(Errno::ACCESS | Errno::PERM) => PciError::Permission {
+                device,
+                path,
+                owner: owner(node),
+            },
+            Some(Errno::BUSY) => self.busy(node, proc),
+            _ => PciError::Sys {
+                device,
+                call: format!("opening {path}"),
+                source,
+            },
+        }
+    }
+
+    /// Somebody else has the function; says who, as far as this process may see.
+    pub(crate) fn busy(&self, node: &Path, proc: &Path) -> PciError {
+        let nodes = [Some(&self.group_node), self.device_node.as_ref()];
+        let holder = nodes.iter().flatten().find_map(|node| holder(node, proc));
+        PciError::Busy {
+            device: self.device.clone(),
+            path: node.display().to_string(),
+            holder,
+        }
+    }
+}
+
+/// vfio-pci, or one of the drivers built on it for certain devices.
+fn is_vfio(driver: &str) -> bool {
+    driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
+}
+
+fn owner(node: &Path) -> String {
+    let user = rustix::process::geteuid().as_raw();
+    match fs::metadata(node) {
+        Ok(meta) => format!(
+            "owner {}:{}, mode {:o}, this user {user}",
+            meta.uid(),
+            meta.gid(),
+            meta.mode() & 0o7777
+        ),
+        Err(_) => format!("owner not visible, this user {user}"),
+    }
+}
+
+/// The first process seen to have the node open, as `pid 123 (name)`.
+fn holder(node: &Path, proc: &Path) -> Option<String> {
+    let node = identity(node)?;
+    let me = std::process::id();
+    for process in fs::read_dir(proc).ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // Another user's process: its descriptors are not for us to see.
+        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
+            continue;
+        };
+        let holds = descriptors
+            .flatten()
+            .any(|descriptor| identity(&descriptor.path()) == Some(node));
+        if holds && pid == me {
+            return Some("this process".to_owned());
+        }
+        if holds {
+            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!("pid {pid} ({})", comm.trim()));
+        }
+    }
+    None
+}
+
+/// What makes two paths one node: a device's number wherever its nodes are, or a file's place.
+fn identity(path: &Path) -> Option<(bool, u64, u64)> {
+    let meta = fs::metadata(path).ok()?;
+    Some(if meta.file_type().is_char_device() {
+        (true, meta.rdev(), 0)
+    } else {
+        (false, meta.dev(), meta.ino())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Host;
+
+    const VF: &str = "0000:31:10.1";
+
+    fn find(host: &Host) -> Result<Target, PciError> {
+        Target::find(VF.parse().unwrap(), &host.options())
+    }
+
+    #[test]
+    fn absent_function_names_the_path() {
+        let host = Host::new();
+        let error = find(&host).unwrap_err();
+        assert!(matches!(error, PciError::NotFound { .. }));
+        assert!(error.to_string().contains("bus/pci/devices/0000:31:10.1"));
+    }
+
+    #[test]
+    fn no_group_is_said_before_no_driver() {
+        let host = Host::new();
+        host.function(VF, None, None);
+        assert!(matches!(find(&host), Err(PciError::NoIommu { .. })));
+    }
+
+    #[test]
+    fn a_group_without_an_iommu_behind_it_does_not_count() {
+        let host = Host::new();
+        host.function(VF, Some("vfio-pci"), Some(0));
+        host.write("sys/kernel/iommu_groups/0/name", "vfio-noiommu\n");
+        assert!(matches!(find(&host), Err(PciError::NoIommu { .. })));
+    }
+
+    #[test]
+    fn wrong_driver_is_named() {
+        let host = Host::new();
+        host.function(VF, Some("ixgbevf"), Some(9));
+        let Err(PciError::NotBound { driver, .. }) = find(&host) else {
+            panic!()
+        };
+        assert_eq!(driver, "ixgbevf");
+
+        let host = Host::new();
+        host.function(VF, None, Some(9));
+        let Err(PciError::NotBound { driver, .. }) = find(&host) else {
+            panic!()
+        };
+        assert_eq!(driver, "no driver");
+    }
+
+    #[test]
+    fn a_foreign_member_makes_the_group_unusable_and_all_are_named() {
+        let host = Host::new();
+        host.function("0000:31:00.0", Some("ixgbe"), Some(9));
+        host.function(VF, Some("vfio-pci"), Some(9));
+        host.function("0000:31:10.3", None, Some(9));
+        let Err(PciError::GroupNotViable { group, members, .. }) = find(&host) else {
+            panic!()
+        };
+        assert_eq!(group, 9);
+        assert_eq!(
+            members,
+            "0000:31:00.0 (ixgbe), 0000:31:10.1 (vfio-pci), 0000:31:10.3 (no driver)"
+        );
+    }
+
+    #[test]
+    fn bridges_and_idle_members_do_no_harm() {
+        let host = Host::new();
+        host.function("0000:30:00.0", Some("pcieport"), Some(9));
+        host.function(VF, Some("vfio-pci"), Some(9));
+        host.function("0000:31:10.3", None, Some(9));
+        let target = find(&host).unwrap();
+        assert_eq!(target.group_node, host.path("dev/vfio/9"));
+        assert_eq!(target.device_node, None);
+    }
+
+    #[test]
+    fn busy_names_who_holds_the_node() {
+        let host = Host::new();
+        host.function(VF, Some("vfio-pci"), Some(9));
+        host.write("dev/vfio/9", "");
+        host.write("proc/self/comm", "not a process\n");
+        host.write("proc/4711/comm", "testpmd\n");
+        host.link("proc/4711/fd/0", "/dev/null");
+        host.link("proc/4711/fd/7", host.path("dev/vfio/9"));
+        let target = find(&host).unwrap();
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        let error = target.node_error(&target.group_node, &host.path("proc"), busy);
+        let PciError::Busy { holder, path, .. } = &error else {
+            panic!("{error}")
+        };
+        assert_eq!(holder.as_deref(), Some("pid 4711 (testpmd)"));
+        assert!(path.ends_with("dev/vfio/9"));
+
+        // Nobody to be seen is no reason for another error.
+        let busy = io::Error::from_raw_os_error(libc::EBUSY);
+        let error = target.node_error(&target.group_node, &host.path("nowhere"), busy);
+        assert!(matches!(error, PciError::Busy { holder: None, .. }));
+    }
+
+    #[test]
+    fn a_node_that_will_not_open_says_why() {
+        let host = Host::new();
+        host.function(VF, Some("vfio-pci"), Some(9));
+        let target = find(&host).unwrap();
+        let error = target.open(&target.group_node, &host.path("proc"));
+        assert!(matches!(error, Err(PciError::NoNode { .. })), "{error:?}");
+
+        host.write("dev/vfio/9", "");
+        for errno in [libc::EACCES, libc::EPERM] {
+            let denied = io::Error::from_raw_os_error(errno);
+            let error = target.node_error(&target.group_node, &host.path("proc"), denied);
+            let PciError::Permission { owner, path, .. } = error else {
+                panic!()
+            };
+            assert!(path.ends_with("dev/vfio/9"));
+            assert!(owner.contains("mode 644"), "{owner}");
+        }
+        let odd = io::Error::from_raw_os_error(libc::EIO);
+        let error = target.node_error(&target.group_node, &host.path("proc"), odd);
+        assert!(matches!(error, PciError::Sys { .. }));
+    }
+}
