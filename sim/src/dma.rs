@@ -1,12 +1,15 @@
 //! Memory that the card reaches by DMA: mappings, their translation, and every access to them.
 //!
 //! The only module of the simulator that may contain `unsafe`. A driver may scribble over mapped memory while the card
-//! uses it, so nothing here forms a reference to it, and descriptors are copied once and judged from the copy.
+//! uses it, so nothing here forms a reference to a frame's bytes: they are copied, once, and judged from the copy.
+//! Descriptors are read and written as atomic words. DMA reaches mapped memory only, so never a register.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use vfnic_ring::{DmaBacking, DmaRegion};
+use vm_memory::VolatileSlice;
 
 /// One contiguous mapping of an IOVA space.
 #[derive(Clone, Debug)]
@@ -48,6 +51,26 @@ impl Mapping {
     pub const fn len(&self) -> usize {
         self.region.len()
     }
+
+    /// Offset of `iova` in the mapping if `len` bytes from there lie inside it.
+    #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "below the region's length, which is a usize"
+    )]
+    fn offset(&self, iova: u64, len: usize) -> Option<usize> {
+        let offset = iova.wrapping_sub(self.iova);
+        let total = self.region.len() as u64;
+        (offset < total && len as u64 <= total - offset).then_some(offset as usize)
+    }
+
+    #[inline]
+    fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
+        debug_assert!(offset + len <= self.region.len());
+        // SAFETY: `offset`'s check put the bytes inside the region, whose backing `self` keeps alive, and `'_` ends
+        // before `self` does. Everybody in this process reaches the region by atomics or by volatile slices.
+        unsafe { VolatileSlice::new(self.region.base().as_ptr().wrapping_add(offset), len) }
+    }
 }
 
 /// The IOMMU as one function of the card sees it.
@@ -72,4 +95,241 @@ pub struct DmaFault {
     pub len: u32,
     /// A write, that is towards memory.
     pub write: bool,
+}
+
+/// Which way an access goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Read,
+    Write,
+}
+
+/// How many translations a queue remembers of each kind.
+const REMEMBERED: usize = 4;
+
+/// The translations a queue used last, newest first. Valid for one generation of the function's IOMMU table.
+#[derive(Debug, Default)]
+pub(crate) struct Windows {
+    generation: u64,
+    entries: Vec<Mapping>,
+}
+
+impl Windows {
+    /// Forgets everything if the table changed since; once a burst.
+    pub(crate) fn refresh(&mut self, space: &dyn Translate) {
+        let now = space.generation();
+        if self.generation != now {
+            self.generation = now;
+            self.entries.clear();
+        }
+    }
+
+    /// Forgets everything, and with it the memory it keeps alive.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+        self.generation = 0;
+    }
+
+    #[inline]
+    fn known(&self, iova: u64, len: usize, direction: Direction) -> Option<(&Mapping, usize)> {
+        self.entries.iter().find_map(|mapping| {
+            let allowed = match direction {
+                Direction::Read => mapping.readable,
+                Direction::Write => mapping.writable,
+            };
+            let offset = mapping.offset(iova, len)?;
+            allowed.then_some((mapping, offset))
+        })
+    }
+
+    /// The memory behind an access if its translation is remembered.
+    #[inline]
+    pub(crate) fn get(
+        &self,
+        iova: u64,
+        len: usize,
+        direction: Direction,
+    ) -> Option<VolatileSlice<'_>> {
+        self.known(iova, len, direction)
+            .map(|(mapping, offset)| mapping.slice(offset, len))
+    }
+
+    /// Remembers the translation of `iova`, if there is one.
+    #[cold]
+    pub(crate) fn fill(&mut self, space: &dyn Translate, iova: u64) -> bool {
+        let Some(mapping) = space.lookup(iova) else {
+            return false;
+        };
+        self.entries.retain(|old| old.iova != mapping.iova);
+        self.entries.truncate(REMEMBERED - 1);
+        self.entries.insert(0, mapping);
+        true
+    }
+
+    /// Makes sure that an access inside one mapping is remembered.
+    #[inline]
+    pub(crate) fn ensure(
+        &mut self,
+        space: &dyn Translate,
+        iova: u64,
+        len: usize,
+        direction: Direction,
+    ) -> bool {
+        self.known(iova, len, direction).is_some()
+            || (self.fill(space, iova) && self.known(iova, len, direction).is_some())
+    }
+
+    /// Walks an access that may span several mappings, piece by piece. False, and cut short, when the IOMMU refuses.
+    fn pieces(
+        &mut self,
+        space: &dyn Translate,
+        mut iova: u64,
+        mut len: usize,
+        direction: Direction,
+        mut each: impl FnMut(VolatileSlice<'_>),
+    ) -> bool {
+        while len > 0 {
+            if !self.ensure(space, iova, 1, direction) {
+                return false;
+            }
+            let Some((mapping, offset)) = self.known(iova, 1, direction) else {
+                return false;
+            };
+            let here = len.min(mapping.len() - offset);
+            each(mapping.slice(offset, here));
+            len -= here;
+            match iova.checked_add(here as u64) {
+                Some(next) => iova = next,
+                None => return len == 0,
+            }
+        }
+        true
+    }
+
+    /// Appends `len` bytes of memory to `out`. False when the IOMMU refuses any of it.
+    pub(crate) fn read(
+        &mut self,
+        space: &dyn Translate,
+        iova: u64,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        out.resize(start + len, 0);
+        let mut at = start;
+        self.pieces(space, iova, len, Direction::Read, |piece| {
+            at += piece.copy_to(&mut out[at..]);
+        })
+    }
+
+    /// Writes `data` to memory. False when the IOMMU refuses any of it; what comes before is written.
+    pub(crate) fn write(&mut self, space: &dyn Translate, iova: u64, data: &[u8]) -> bool {
+        let mut at = 0;
+        self.pieces(space, iova, data.len(), Direction::Write, |piece| {
+            let here = piece.len();
+            piece.copy_from(&data[at..at + here]);
+            at += here;
+        })
+    }
+
+    /// Copies descriptors, 16 bytes each, into `out`, each word once. The first word acquires nothing: the tail did.
+    /// Gives how many lie in one mapping from `iova` on; none is a refusal.
+    #[inline]
+    pub(crate) fn fetch(
+        &mut self,
+        space: &dyn Translate,
+        iova: u64,
+        out: &mut [[u64; 2]],
+    ) -> usize {
+        if !self.ensure(space, iova, 16, Direction::Read) {
+            return 0;
+        }
+        let Some((mapping, offset)) = self.known(iova, 16, Direction::Read) else {
+            return 0;
+        };
+        if !offset.is_multiple_of(8) {
+            return 0;
+        }
+        let words = &mapping.region.words()[offset / 8..];
+        let mut copied = 0;
+        for (descriptor, pair) in out.iter_mut().zip(words.as_chunks::<2>().0) {
+            *descriptor = [
+                u64::from_le(pair[0].load(Ordering::Relaxed)),
+                u64::from_le(pair[1].load(Ordering::Relaxed)),
+            ];
+            copied += 1;
+        }
+        copied
+    }
+
+    /// Publishes a write-back: the first word, then with release the second, which holds status and length.
+    #[inline]
+    pub(crate) fn write_back(
+        &mut self,
+        space: &dyn Translate,
+        iova: u64,
+        words: [Option<u64>; 2],
+    ) -> bool {
+        if !self.ensure(space, iova, 16, Direction::Write) {
+            return false;
+        }
+        let Some((mapping, offset)) = self.known(iova, 16, Direction::Write) else {
+            return false;
+        };
+        let Some([first, second]) = mapping.region.words().get(offset / 8..offset / 8 + 2) else {
+            return false;
+        };
+        if let Some(word) = words[0] {
+            first.store(word.to_le(), Ordering::Relaxed);
+        }
+        if let Some(word) = words[1] {
+            // ORDERING: pairs with the driver's acquire (or load and fence) of the status word: frame data and the
+            // first word are visible before it.
+            second.store(word.to_le(), Ordering::Release);
+        }
+        true
+    }
+
+    /// Writes one aligned 32-bit word (head write-back), with release.
+    pub(crate) fn write_dword(&mut self, space: &dyn Translate, iova: u64, value: u32) -> bool {
+        if !self.ensure(space, iova, 4, Direction::Write) {
+            return false;
+        }
+        let Some((mapping, offset)) = self.known(iova, 4, Direction::Write) else {
+            return false;
+        };
+        let Some(word) = mapping.region.dwords().get(offset / 4) else {
+            return false;
+        };
+        word.store(value.to_le(), Ordering::Release);
+        true
+    }
+}
+
+/// Asks the CPU to bring the first line of `slice` into its cache for reading.
+#[inline]
+pub(crate) fn prefetch_read(slice: &VolatileSlice<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = slice.ptr_guard().as_ptr().cast();
+        // SAFETY: a prefetch is a hint; it faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = slice;
+}
+
+/// Asks the CPU to bring the first line of `slice` into its cache for writing, taking it from whoever has it.
+#[inline]
+pub(crate) fn prefetch_write(slice: &VolatileSlice<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+        let line = slice.ptr_guard().as_ptr().cast();
+        // SAFETY: a prefetch is a hint; it faults on no address.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = slice;
 }

@@ -52,7 +52,7 @@ pub struct SpoofChecks {
     pub mac: bool,
     /// VLAN must be one of the pool's.
     pub vlan: bool,
-    /// No PAUSE or LLDP (X550's own filter; see also [`Filters::set_control_frames`]).
+    /// No PAUSE or LLDP by ethertype (X550), whatever [`Filters::set_control_frames`] says.
     pub ethertype: bool,
 }
 
@@ -109,6 +109,7 @@ pub(crate) struct PoolPolicy {
     pub(crate) strip: bool,
     pub(crate) hide_vlan: bool,
     pub(crate) drop_en: bool,
+    pub(crate) rss: bool,
 }
 
 /// The filters of the whole card. Pools 0.. are the VFs; the PF's pool follows the last VF.
@@ -137,6 +138,8 @@ pub struct Filters {
     pub(crate) loopback: bool,
     pub(crate) loopback_without_link: bool,
     pub(crate) default_pool: Option<u8>,
+    pub(crate) pf_unicast: bool,
+    pub(crate) pf_multicast: bool,
     pub(crate) replication: bool,
     pub(crate) control_frames: bool,
     pub(crate) flow_control: bool,
@@ -177,6 +180,8 @@ impl Filters {
             loopback: true,
             loopback_without_link: false,
             default_pool: Some(vfs),
+            pf_unicast: false,
+            pf_multicast: false,
             replication: true,
             control_frames: false,
             flow_control: false,
@@ -189,6 +194,14 @@ impl Filters {
             },
             rss: RssTable::default(),
         }
+    }
+
+    /// Takes over what a reset of the port does not change.
+    pub(crate) fn succeed(&mut self, old: &Self) {
+        self.generation = old.generation + 1;
+        self.link = old.link;
+        self.loopback_without_link = old.loopback_without_link;
+        self.control_frames = old.control_frames;
     }
 
     fn touch(&mut self) {
@@ -391,6 +404,12 @@ impl Filters {
         self.policy(pool).drop_en = on;
     }
 
+    /// 82576 VMOLR.RSSE of a pool (with MRQC mode 5): its second queue gets the frames whose RSS entry is odd. Linux's PF
+    /// never sets it for a VF.
+    pub fn set_pool_rss(&mut self, pool: u8, on: bool) {
+        self.policy(pool).rss = on;
+    }
+
     fn policy(&mut self, pool: u8) -> &mut PoolPolicy {
         self.touch();
         &mut self.pools[usize::from(pool) % MAX_POOLS]
@@ -416,7 +435,7 @@ impl Filters {
         self.touch();
     }
 
-    /// Source pruning of a pool (X550 PFFLP; igbvf off only by LLE): it never gets back a frame with its own source address.
+    /// Source pruning of a pool (X550 PFFLP): it gets no frame from the wire that has one of its own addresses as source.
     pub fn set_source_pruning(&mut self, pool: u8, on: bool) {
         set_pool(&mut self.source_pruning, pool, on);
         self.touch();
@@ -458,13 +477,21 @@ impl Filters {
         self.touch();
     }
 
+    /// FCTRL.UPE and MPE of an ixgbe PF: whether the default pool takes unicast and multicast that match no filter. An igb
+    /// gives its default pool everything.
+    pub fn set_pf_promiscuous(&mut self, unicast: bool, multicast: bool) {
+        self.pf_unicast = unicast;
+        self.pf_multicast = multicast;
+        self.touch();
+    }
+
     /// REPLEN: one copy for each pool. Off, only one pool gets a frame, the PF before others.
     pub fn set_replication(&mut self, on: bool) {
         self.replication = on;
         self.touch();
     }
 
-    /// Lets VFs send PAUSE, LLDP and link-local frames, as unprotected cards do (CVE-2015-1142857). Off by default.
+    /// Lets VFs send PAUSE and LLDP frames, as unprotected cards do (CVE-2015-1142857). Off by default.
     pub fn set_control_frames(&mut self, allowed: bool) {
         self.control_frames = allowed;
         self.touch();

@@ -46,8 +46,11 @@ pub enum Fault {
     },
     /// `TxWriteBack`, `RxWriteBack`: never written; `Frame`: lost without a counter of the hardware's.
     Swallow,
-    /// `TxWriteBack`, `RxWriteBack`: the status is written first and the rest later, torn.
-    Tear,
+    /// `TxWriteBack`, `RxWriteBack`: the word with the status is written now and the other one this much later, torn.
+    Tear {
+        /// Nanoseconds of the card's clock.
+        ns: u64,
+    },
     /// `TxWriteBack`, `RxWriteBack`: written to the descriptor this many places further on instead.
     Displace(i16),
     /// `TxWriteBack`, `RxWriteBack`: held back this long, with everything behind it on the queue.
@@ -57,6 +60,16 @@ pub enum Fault {
     },
     /// `DmaRead`, `DmaWrite`: refused as the IOMMU would.
     Refuse,
+    /// `TxWriteBack`, `RxWriteBack`: held back this long, while those behind it go out on time, out of order.
+    Late {
+        /// Nanoseconds of the card's clock.
+        ns: u64,
+    },
+    /// `TxWriteBack`, `RxWriteBack`: written now and once more after this long, whatever became of the queue.
+    Again {
+        /// Nanoseconds of the card's clock.
+        ns: u64,
+    },
     /// `Frame`: the byte at this offset (modulo the length) is inverted.
     Corrupt(u32),
     /// `Frame`: switched twice.
@@ -72,6 +85,8 @@ pub enum RingViolation {
     TailBeyondRing,
     /// Base not a multiple of 128 bytes.
     BaseMisaligned,
+    /// Head at or past the ring's length when the queue was enabled.
+    HeadBeyondRing,
     /// Length zero, not a multiple of 128 bytes, or longer than the register holds.
     BadLength,
     /// Packet buffer size zero.

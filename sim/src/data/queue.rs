@@ -1,16 +1,21 @@
-//! The state of one descriptor queue, as its registers describe it (ixgbevf.md §4.6-4.7, §5.3; igbvf.md §3.3-3.4).
+//! The registers of one descriptor queue and what the engines keep with them (ixgbevf.md §4.6-4.7, §5.3; igbvf.md §3.3-3.4).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use vfnic_hw::{Family, Model};
+use vfnic_hw::{DoorbellSink, Family, Model};
 
+use super::desc::{TxContext, Words};
 use super::hooks::RingViolation;
+use super::limit::Limit;
+use super::tx::Assembly;
+use super::write_back::Held;
+use crate::dma::{Translate, Windows};
 
 /// A head or tail register on a cache line of its own: the driver writes one while the card reads it, and the reverse.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Line(pub(crate) AtomicU32);
+pub struct Line(AtomicU32);
 
 impl Line {
     /// The register's value. Acquires: what the driver stored before ringing is visible after it.
@@ -19,9 +24,16 @@ impl Line {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Sets the register.
+    /// Sets the register. Releases: what was stored before is visible to whoever loads the value.
     pub fn store(&self, value: u32) {
         self.0.store(value, Ordering::Release);
+    }
+}
+
+/// A tail register is a doorbell as it stands where nobody has to be woken.
+impl DoorbellSink for Line {
+    fn ring(&self, tail: u32) {
+        self.store(tail);
     }
 }
 
@@ -41,8 +53,14 @@ impl Ring {
         self.len / 16
     }
 
+    /// Address of descriptor `index`, which is below the count of a ring that passed the check.
+    #[inline]
+    pub(crate) const fn at(self, index: u32) -> u64 {
+        self.base.wrapping_add(index as u64 * 16)
+    }
+
     /// What is wrong with it, if anything: 128-byte alignment, a length of whole 128 bytes in bits 19:7.
-    pub(crate) fn check(self) -> Result<(), RingViolation> {
+    fn check(self) -> Result<(), RingViolation> {
         if self.len == 0 || self.len & 0x7f != 0 || self.len > 0x000f_ff80 {
             Err(RingViolation::BadLength)
         } else if self.base & 0x7f != 0 || self.base.checked_add(u64::from(self.len)).is_none() {
@@ -66,7 +84,7 @@ pub enum RxFormat {
     SplitAlways,
     /// 3, 4: replication. The header goes to the header buffer and the whole frame to the packet buffers.
     Replicate,
-    /// 6, 7: reserved.
+    /// 6, 7: reserved; worked as one buffer.
     Reserved,
 }
 
@@ -113,26 +131,118 @@ impl RxSettings {
     }
 }
 
-/// One RX queue.
-#[derive(Debug)]
-pub struct RxQueue {
+/// What both kinds of queue have.
+#[derive(Debug, Default)]
+pub(crate) struct Base {
     pub(crate) ring: Ring,
-    pub(crate) settings: RxSettings,
+    /// Descriptors of the ring; 0 while the queue is off or its ring is unusable, so that it has no work.
+    pub(crate) count: u32,
     pub(crate) enabled: bool,
+    /// The next descriptor to be completed.
     pub(crate) head: u32,
     pub(crate) tail: Arc<Line>,
     pub(crate) head_word: Arc<Line>,
+    pub(crate) windows: Windows,
+    pub(crate) data_windows: Windows,
+    pub(crate) held: Held,
+    /// The last tail found beyond the ring, so that it is told of once.
+    pub(crate) bad_tail: Option<u32>,
+}
+
+impl Base {
+    fn enable(&mut self) -> Result<(), RingViolation> {
+        self.enabled = true;
+        self.bad_tail = None;
+        self.ring.check()?;
+        if self.head >= self.ring.count() {
+            return Err(RingViolation::HeadBeyondRing);
+        }
+        self.count = self.ring.count();
+        Ok(())
+    }
+
+    fn disable(&mut self) {
+        self.enabled = false;
+        self.count = 0;
+        self.windows.clear();
+        self.data_windows.clear();
+    }
+
+    /// Index `by` places after `index`.
+    #[inline]
+    pub(crate) const fn after(&self, index: u32, by: u32) -> u32 {
+        let sum = index + by;
+        if sum >= self.count {
+            sum - self.count
+        } else {
+            sum
+        }
+    }
+
+    /// Descriptors from `from` up to the tail; none and a complaint when the tail is beyond the ring.
+    #[inline]
+    pub(crate) fn available(&mut self, from: u32) -> Result<u32, RingViolation> {
+        let tail = self.tail.load();
+        if tail >= self.count {
+            if self.count == 0 || self.bad_tail == Some(tail) {
+                return Ok(0);
+            }
+            self.bad_tail = Some(tail);
+            return Err(RingViolation::TailBeyondRing);
+        }
+        Ok(if tail >= from {
+            tail - from
+        } else {
+            tail + self.count - from
+        })
+    }
+
+    /// Forgets translations if the IOMMU's table changed.
+    #[inline]
+    pub(crate) fn refresh(&mut self, space: &dyn Translate) {
+        self.windows.refresh(space);
+        self.data_windows.refresh(space);
+    }
+
+    /// Registers as after power-on; the words shared with the register file stay the same words.
+    fn power_on(&mut self) {
+        *self = Self {
+            tail: Arc::clone(&self.tail),
+            head_word: Arc::clone(&self.head_word),
+            ..Self::default()
+        };
+        self.tail.store(0);
+        self.head_word.store(0);
+    }
+
+    /// Takes the queue out of work until it is enabled anew: its ring cannot be reached.
+    pub(crate) fn stop(&mut self) {
+        self.count = 0;
+    }
+}
+
+/// RX descriptors fetched ahead, as the chip does.
+pub(crate) const FETCH: usize = 32;
+
+/// One RX queue.
+#[derive(Debug)]
+pub struct RxQueue {
+    pub(crate) base: Base,
+    pub(crate) settings: RxSettings,
+    /// Descriptors fetched and not used; `fetched[at..filled]`, the first of them at `base.head`.
+    pub(crate) fetched: [Words; FETCH],
+    pub(crate) at: usize,
+    pub(crate) filled: usize,
     pub(crate) dropped: u32,
 }
 
 /// One TX queue.
 #[derive(Debug)]
 pub struct TxQueue {
-    pub(crate) ring: Ring,
-    pub(crate) enabled: bool,
-    pub(crate) head: u32,
-    pub(crate) tail: Arc<Line>,
-    pub(crate) head_word: Arc<Line>,
+    pub(crate) base: Base,
+    pub(crate) contexts: [Option<TxContext>; 2],
+    pub(crate) assembly: Assembly,
+    pub(crate) limit: Option<Limit>,
     pub(crate) head_write_back: Option<u64>,
     pub(crate) blocked: Option<RingViolation>,
 }
@@ -142,33 +252,33 @@ macro_rules! common {
         impl $queue {
             /// Base and length registers; the ring is looked at when the queue is enabled.
             pub fn set_ring(&mut self, ring: Ring) {
-                self.ring = ring;
+                self.base.ring = ring;
             }
 
             /// Writes the head register. Ignored while the queue is enabled, when only hardware moves it.
             pub fn set_head(&mut self, head: u32) {
-                if !self.enabled {
-                    self.head = head & 0xffff;
-                    self.head_word.store(self.head);
+                if !self.base.enabled {
+                    self.base.head = head & 0xffff;
+                    self.base.head_word.store(self.base.head);
                 }
             }
 
             /// The head register, readable without the card's lock.
             #[must_use]
             pub fn head_word(&self) -> Arc<Line> {
-                Arc::clone(&self.head_word)
+                Arc::clone(&self.base.head_word)
             }
 
             /// The tail register, writable without the card's lock.
             #[must_use]
             pub fn tail_word(&self) -> Arc<Line> {
-                Arc::clone(&self.tail)
+                Arc::clone(&self.base.tail)
             }
 
-            /// Whether it is enabled.
+            /// Whether it is enabled, usable or not.
             #[must_use]
             pub const fn is_enabled(&self) -> bool {
-                self.enabled
+                self.base.enabled
             }
         }
     };
@@ -181,12 +291,11 @@ impl RxQueue {
     #[must_use]
     pub fn new(model: Model) -> Self {
         Self {
-            ring: Ring::default(),
+            base: Base::default(),
             settings: RxSettings::decode(model, 0, 0),
-            enabled: false,
-            head: 0,
-            tail: Arc::default(),
-            head_word: Arc::default(),
+            fetched: [[0; 2]; FETCH],
+            at: 0,
+            filled: 0,
             dropped: 0,
         }
     }
@@ -196,24 +305,42 @@ impl RxQueue {
         self.settings = settings;
     }
 
-    /// RXDCTL.ENABLE goes to 1: live at once. A ring it cannot use is told of and gets no frames.
+    /// RXDCTL.ENABLE goes to 1: live at once. A queue it cannot use gets no frames until it is enabled anew.
     ///
     /// # Errors
     ///
-    /// What is wrong with base, length or buffer size.
+    /// What is wrong with base, length, head, buffer size or descriptor type. A reserved type works as one buffer.
     pub fn enable(&mut self) -> Result<(), RingViolation> {
-        self.enabled = true;
-        self.ring.check()
+        self.base.enable()?;
+        if self.settings.buffer_size == 0 {
+            self.base.stop();
+            return Err(RingViolation::NoBufferSize);
+        }
+        if self.settings.format == RxFormat::Reserved {
+            return Err(RingViolation::BadDescriptorType);
+        }
+        Ok(())
     }
 
-    /// RXDCTL.ENABLE goes to 0. Head and tail stay.
+    /// RXDCTL.ENABLE goes to 0. Head and tail stay; descriptors fetched ahead are forgotten.
     pub fn disable(&mut self) {
-        self.enabled = false;
+        self.base.disable();
+        self.at = 0;
+        self.filled = 0;
     }
 
     /// What a VF reset does: off, half-finished work forgotten, registers kept.
     pub fn reset(&mut self) {
-        self.enabled = false;
+        self.disable();
+        self.base.held.clear();
+    }
+
+    /// What a reset of the whole port does: as new.
+    pub(crate) fn power_on(&mut self, model: Model) {
+        self.reset();
+        self.base.power_on();
+        self.settings = RxSettings::decode(model, 0, 0);
+        self.dropped = 0;
     }
 
     /// Frames dropped for lack of descriptors since the last call (RQDPC, clear on read).
@@ -227,11 +354,10 @@ impl TxQueue {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            ring: Ring::default(),
-            enabled: false,
-            head: 0,
-            tail: Arc::default(),
-            head_word: Arc::default(),
+            base: Base::default(),
+            contexts: [None; 2],
+            assembly: Assembly::default(),
+            limit: None,
             head_write_back: None,
             blocked: None,
         }
@@ -247,21 +373,35 @@ impl TxQueue {
     ///
     /// # Errors
     ///
-    /// What is wrong with base or length; such a ring is never fetched from.
+    /// What is wrong with base, length or head; such a ring is never fetched from.
     pub fn enable(&mut self) -> Result<(), RingViolation> {
-        self.enabled = true;
-        self.ring.check()
+        self.contexts = [None; 2];
+        self.assembly.clear();
+        self.base.enable()
     }
 
-    /// TXDCTL.ENABLE goes to 0, or SWFLSH is written alone: held-back write-backs go out, a half frame is forgotten.
+    /// TXDCTL.ENABLE goes to 0, or SWFLSH is written alone. A half frame is forgotten; write-backs held back go out at the
+    /// next tick.
     pub fn disable(&mut self) {
-        self.enabled = false;
+        self.base.disable();
+        self.base.held.hasten();
+        self.assembly.clear();
     }
 
     /// What a VF reset does: off, contexts and half frames forgotten, unblocked; registers kept, head write-back included.
     pub fn reset(&mut self) {
-        self.enabled = false;
+        self.disable();
+        self.base.held.clear();
+        self.contexts = [None; 2];
         self.blocked = None;
+    }
+
+    /// What a reset of the whole port does: as new.
+    pub(crate) fn power_on(&mut self) {
+        self.reset();
+        self.base.power_on();
+        self.head_write_back = None;
+        self.limit = None;
     }
 
     /// Why malicious-driver detection blocked it, if it did.

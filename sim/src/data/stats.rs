@@ -19,13 +19,13 @@ pub enum DropReason {
     Filtered,
     /// Switch: nowhere to go, the link being down or the wire refusing it.
     LinkDown,
-    /// Wire: the uplink's queue is full.
-    UplinkFull,
+    /// Uplink or host: the port takes no more.
+    PortFull,
     /// TX: source address not the pool's.
     SpoofMac,
     /// TX: VLAN not the pool's.
     SpoofVlan,
-    /// TX: control frame (PAUSE, LLDP, link-local) from a VF.
+    /// TX: control frame (PAUSE, LLDP) from a VF.
     ControlFrame,
     /// TX: descriptors that make no frame.
     Malformed,
@@ -47,7 +47,7 @@ impl DropReason {
         Self::RxFault,
         Self::Filtered,
         Self::LinkDown,
-        Self::UplinkFull,
+        Self::PortFull,
         Self::SpoofMac,
         Self::SpoofVlan,
         Self::ControlFrame,
@@ -68,7 +68,7 @@ impl DropReason {
             Self::RxFault => "rx_dma_fault",
             Self::Filtered => "filtered",
             Self::LinkDown => "link_down",
-            Self::UplinkFull => "uplink_full",
+            Self::PortFull => "port_full",
             Self::SpoofMac => "spoof_mac",
             Self::SpoofVlan => "spoof_vlan",
             Self::ControlFrame => "control_frame",
@@ -137,6 +137,17 @@ pub struct VfStats {
     /// Frames taken from the driver's TX rings, TSO segments each for themselves.
     pub taken: u64,
     /// What was lost on the way in or out, by reason.
+    pub drops: Drops,
+}
+
+/// The uplink's own counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WireStats {
+    /// Frames that came in by the wire.
+    pub received: u64,
+    /// Frames that left by it.
+    pub sent: u64,
+    /// Frames from the wire that reached no pool, by reason.
     pub drops: Drops,
 }
 

@@ -1,0 +1,246 @@
+//! TX offloads: checksums, segmentation, VLAN tags (ixgbevf.md §10.5-10.7, igbvf.md §9.3).
+//!
+//! As the hardware does, checksums are *added to* what the field already holds, which is how drivers hand over
+//! pseudo-header sums and cancel out parts that are not to be covered.
+
+use super::checksum::{crc32c, finish, sum_at};
+use super::desc::{L4Type, TxContext, TxData, TxLegacy};
+use super::hooks::RingViolation;
+use super::parse::ethertype;
+
+/// Longest header of a segmented frame, in bytes.
+const MAX_HEADER: usize = 512;
+
+/// Most frames one segmentation request makes.
+pub(crate) const MAX_SEGMENTS: usize = 4096;
+
+/// Where a context says the headers of a frame of `len` bytes are.
+fn headers(context: &TxContext, len: usize) -> Result<(usize, usize), RingViolation> {
+    let ip = context.mac_len as usize;
+    let l4 = ip + context.ip_len as usize;
+    if ip < 14 || l4 > len {
+        return Err(RingViolation::BadOffload);
+    }
+    Ok((ip, l4))
+}
+
+/// Puts a finished checksum at `at`, covering `frame[from..to]`.
+fn insert(frame: &mut [u8], from: usize, to: usize, at: usize, more: u64) {
+    let total = sum_at(from, &frame[from..to]) + more;
+    let mut field = finish(total);
+    if at % 2 == 1 {
+        // The sum is in the word order of the whole frame; the field lies across it.
+        field.reverse();
+    }
+    frame[at..at + 2].copy_from_slice(&field);
+}
+
+fn ip_checksum(frame: &mut [u8], ip: usize, l4: usize) -> Result<(), RingViolation> {
+    if l4 - ip < 20 {
+        return Err(RingViolation::BadOffload);
+    }
+    insert(frame, ip, l4, ip + 10, 0);
+    Ok(())
+}
+
+fn l4_checksum(
+    frame: &mut [u8],
+    context: &TxContext,
+    l4: usize,
+    more: u64,
+) -> Result<(), RingViolation> {
+    let len = frame.len();
+    match context.l4 {
+        L4Type::Tcp if l4 + 20 <= len => insert(frame, l4, len, l4 + 16, more),
+        L4Type::Udp if l4 + 8 <= len => {
+            insert(frame, l4, len, l4 + 6, more);
+            if frame[l4 + 6..l4 + 8] == [0, 0] {
+                frame[l4 + 6..l4 + 8].fill(0xff);
+            }
+        }
+        L4Type::Sctp if l4 + 12 <= len => {
+            let crc = crc32c(&[&frame[l4..l4 + 8], &[0; 4], &frame[l4 + 12..]]);
+            frame[l4 + 8..l4 + 12].copy_from_slice(&crc.to_le_bytes());
+        }
+        _ => return Err(RingViolation::BadOffload),
+    }
+    Ok(())
+}
+
+/// Fills in the checksums that the descriptor asks for, in place.
+///
+/// # Errors
+///
+/// When the headers the context names do not fit the frame.
+pub(crate) fn checksums(
+    frame: &mut [u8],
+    data: &TxData,
+    context: &TxContext,
+) -> Result<(), RingViolation> {
+    if let Some(legacy) = data.legacy {
+        return legacy_checksum(frame, &legacy);
+    }
+    if !data.ixsm && !data.txsm {
+        return Ok(());
+    }
+    let (ip, l4) = headers(context, frame.len())?;
+    if data.ixsm && context.ipv4 {
+        ip_checksum(frame, ip, l4)?;
+    }
+    if data.txsm {
+        l4_checksum(frame, context, l4, 0)?;
+    }
+    Ok(())
+}
+
+fn legacy_checksum(frame: &mut [u8], legacy: &TxLegacy) -> Result<(), RingViolation> {
+    if !legacy.checksum {
+        return Ok(());
+    }
+    let (from, at) = (usize::from(legacy.start), usize::from(legacy.offset));
+    if from >= frame.len() || at + 2 > frame.len() || at < from {
+        return Err(RingViolation::BadOffload);
+    }
+    insert(frame, from, frame.len(), at, 0);
+    Ok(())
+}
+
+/// A segmentation request, checked: makes the frames one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segments {
+    context: TxContext,
+    ixsm: bool,
+    ip: usize,
+    l4: usize,
+    header: usize,
+    mss: usize,
+    total: usize,
+}
+
+impl Segments {
+    /// Checks a request of `total` bytes, headers included, against its context; frames are to be at most `max_frame`
+    /// bytes long.
+    ///
+    /// # Errors
+    ///
+    /// [`RingViolation::BadOffload`] when header lengths or segment size make no frames.
+    pub(crate) fn new(
+        data: &TxData,
+        context: &TxContext,
+        total: usize,
+        max_frame: usize,
+    ) -> Result<Self, RingViolation> {
+        let (ip, l4) = headers(context, total)?;
+        let header = l4 + context.l4_len as usize;
+        let mss = context.mss as usize;
+        let (least_ip, least_l4) = (
+            if context.ipv4 { 20 } else { 40 },
+            match context.l4 {
+                L4Type::Tcp => 20,
+                L4Type::Udp => 8,
+                L4Type::Sctp | L4Type::None => return Err(RingViolation::BadOffload),
+            },
+        );
+        if l4 - ip < least_ip
+            || header - l4 < least_l4
+            || header > MAX_HEADER
+            || header >= total
+            || mss == 0
+            || header + mss > max_frame
+            || (total - header).div_ceil(mss) > MAX_SEGMENTS
+            || !data.txsm
+        {
+            return Err(RingViolation::BadOffload);
+        }
+        Ok(Self {
+            context: *context,
+            ixsm: data.ixsm,
+            ip,
+            l4,
+            header,
+            mss,
+            total,
+        })
+    }
+
+    /// How many frames it makes; at least one.
+    pub(crate) const fn count(&self) -> usize {
+        (self.total - self.header).div_ceil(self.mss)
+    }
+
+    /// Builds frame `number` from the request's bytes.
+    pub(crate) fn build(
+        &self,
+        request: &[u8],
+        number: usize,
+        frame: &mut Vec<u8>,
+    ) -> Result<(), RingViolation> {
+        let Self {
+            context,
+            ip,
+            l4,
+            header,
+            mss,
+            ..
+        } = *self;
+        let from = header + number * mss;
+        let to = (from + mss).min(self.total);
+        frame.clear();
+        frame.extend_from_slice(&request[..header]);
+        frame.extend_from_slice(&request[from..to]);
+        let last = number + 1 == self.count();
+        // Lengths that do not fit their field wrap, as they would on the card: a segment is below 16 KiB.
+        let be = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
+        let l4_len = header - l4 + (to - from);
+        if context.ipv4 {
+            frame[ip + 2..ip + 4].copy_from_slice(&be(l4 - ip + l4_len));
+            add_be(&mut frame[ip + 4..ip + 6], number as u64);
+        } else {
+            frame[ip + 4..ip + 6].copy_from_slice(&be(l4 - ip - 40 + l4_len));
+        }
+        if context.l4 == L4Type::Tcp {
+            add_be(&mut frame[l4 + 4..l4 + 8], (number * mss) as u64);
+            // FIN and PSH belong to the last segment, CWR to the first.
+            let mut keep = 0xff;
+            if !last {
+                keep &= !0x09;
+            }
+            if number > 0 {
+                keep &= !0x80;
+            }
+            frame[l4 + 13] &= keep;
+        } else {
+            frame[l4 + 4..l4 + 6].copy_from_slice(&be(l4_len));
+        }
+        if self.ixsm && context.ipv4 {
+            ip_checksum(frame, ip, l4)?;
+        }
+        // The driver's pseudo-header sum lacks the length, which differs from segment to segment.
+        l4_checksum(frame, &context, l4, sum_at(l4, &be(l4_len)))
+    }
+}
+
+/// Adds to a big-endian number, wrapping.
+fn add_be(field: &mut [u8], add: u64) {
+    let mut carry = add;
+    for byte in field.iter_mut().rev() {
+        let sum = u64::from(*byte) + (carry & 0xff);
+        *byte = sum.to_le_bytes()[0];
+        carry = (carry >> 8) + (sum >> 8);
+    }
+}
+
+/// Inserts a VLAN tag behind the addresses.
+pub(crate) fn insert_vlan(frame: &mut Vec<u8>, tci: u16) {
+    let [a, b] = ethertype::VLAN.to_be_bytes();
+    let [c, d] = tci.to_be_bytes();
+    let at = 12.min(frame.len());
+    frame.splice(at..at, [a, b, c, d]);
+}
+
+/// Takes the tag out of a tagged frame, into `out`.
+pub(crate) fn strip_vlan(frame: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&frame[..12.min(frame.len())]);
+    out.extend_from_slice(frame.get(16..).unwrap_or_default());
+}

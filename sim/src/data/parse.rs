@@ -1,0 +1,237 @@
+//! What the card's parser sees in a frame: packet type, header lengths, and checksums that are really computed.
+
+use super::checksum::{BORROW, crc32c, is_good, sum, sum_at};
+use super::desc::Check;
+
+/// Ethertypes the card knows.
+pub(crate) mod ethertype {
+    pub(crate) const IPV4: u16 = 0x0800;
+    pub(crate) const IPV6: u16 = 0x86dd;
+    pub(crate) const VLAN: u16 = 0x8100;
+    pub(crate) const PAUSE: u16 = 0x8808;
+    pub(crate) const LLDP: u16 = 0x88cc;
+}
+
+/// Packet-type bits in place in dword 0 of a write-back (ixgbevf.md §9.3, igbvf.md §8.2).
+pub(crate) mod kind {
+    pub(crate) const IPV4: u32 = 1 << 4;
+    pub(crate) const IPV4_OPTIONS: u32 = 1 << 5;
+    pub(crate) const IPV6: u32 = 1 << 6;
+    pub(crate) const IPV6_EXTENSIONS: u32 = 1 << 7;
+    pub(crate) const TCP: u32 = 1 << 8;
+    pub(crate) const UDP: u32 = 1 << 9;
+    pub(crate) const SCTP: u32 = 1 << 10;
+    pub(crate) const ESP: u32 = 1 << 12;
+    pub(crate) const AH: u32 = 1 << 13;
+}
+
+/// What the parser found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parsed {
+    /// Packet-type bits, see [`kind`].
+    pub(crate) kind: u32,
+    /// Bytes up to and including the ethertype, a tag included.
+    pub(crate) l2: usize,
+    /// Offset of the L4 header; equals `l2` without an IP header.
+    pub(crate) l4: usize,
+    /// Offset behind the headers, L4 included where there is one.
+    pub(crate) headers: usize,
+    /// First fragment or later: no L4 header is looked at.
+    pub(crate) fragment: bool,
+    pub(crate) ip: Check,
+    pub(crate) l4_check: Check,
+    /// UDP with a checksum in it.
+    pub(crate) udp_checksum: bool,
+}
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+
+fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes
+        .get(at..at + 2)
+        .map(|b| u16::from_be_bytes([b[0], b[1]]))
+}
+
+/// Parses a whole frame and checks its checksums.
+pub(crate) fn parse(frame: &[u8]) -> Parsed {
+    // With the whole frame as its beginning the parser never runs out.
+    parse_start(frame, frame.len(), || sum(frame)).unwrap_or_default()
+}
+
+/// Parses a frame of `len` bytes by its first bytes, `start`, and `total`, the sum of all of them. None when that does
+/// not suffice, and the whole frame is wanted.
+#[inline]
+pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> Option<Parsed> {
+    let whole = start.len() == len;
+    let short = if whole { Some(Parsed::default()) } else { None };
+    let mut l2 = 14;
+    let Some(mut ethertype) = be16(start, 12) else {
+        return short;
+    };
+    if ethertype == ethertype::VLAN {
+        l2 = 18;
+        match be16(start, 16) {
+            Some(inner) => ethertype = inner,
+            None => return short,
+        }
+    }
+    let mut parsed = Parsed {
+        l2,
+        l4: l2,
+        headers: l2,
+        ..Parsed::default()
+    };
+    match ethertype {
+        ethertype::IPV4 => {
+            let Some(fixed) = start.get(l2..l2 + 20) else {
+                return if whole { Some(parsed) } else { None };
+            };
+            let header = usize::from(fixed[0] & 0xf) * 4;
+            let ip_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
+            if fixed[0] >> 4 != 4 || header < 20 || ip_len < header || l2 + ip_len > len {
+                return Some(parsed);
+            }
+            let Some(bytes) = start.get(l2..l2 + header) else {
+                return if whole { Some(parsed) } else { None };
+            };
+            parsed.kind = kind::IPV4 | if header > 20 { kind::IPV4_OPTIONS } else { 0 };
+            parsed.l4 = l2 + header;
+            parsed.headers = parsed.l4;
+            parsed.ip = if is_good(sum(bytes)) {
+                Check::Good
+            } else {
+                Check::Bad
+            };
+            // More fragments, or an offset.
+            parsed.fragment = u16::from_be_bytes([fixed[6], fixed[7]]) & 0x3fff != 0;
+            let pseudo = sum(&fixed[12..20]);
+            finish(start, len, parsed, fixed[9], l2 + ip_len, pseudo, &total)
+        }
+        ethertype::IPV6 => {
+            let Some(fixed) = start.get(l2..l2 + 40) else {
+                return if whole { Some(parsed) } else { None };
+            };
+            let end = l2 + 40 + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+            if fixed[0] >> 4 != 6 || end > len {
+                return Some(parsed);
+            }
+            parsed.kind = kind::IPV6;
+            let pseudo = sum(&fixed[8..40]);
+            let mut next = fixed[6];
+            let mut at = l2 + 40;
+            let mut routed = false;
+            // Hop-by-hop, routing, fragment, destination options; more than eight of them are not worth a parser.
+            for _ in 0..8 {
+                if !matches!(next, 0 | 43 | 44 | 60) {
+                    break;
+                }
+                let Some(extension) = start.get(at..at + 8) else {
+                    return if whole { Some(parsed) } else { None };
+                };
+                let size = if next == 44 {
+                    8
+                } else {
+                    8 + usize::from(extension[1]) * 8
+                };
+                if at + size > end {
+                    return Some(parsed);
+                }
+                parsed.kind |= kind::IPV6_EXTENSIONS;
+                // With segments left the final destination, which the checksum covers, is another one.
+                routed |= next == 43 && extension[3] != 0;
+                parsed.fragment |=
+                    next == 44 && u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 != 0;
+                next = extension[0];
+                at += size;
+            }
+            parsed.l4 = at;
+            parsed.headers = at;
+            parsed.fragment |= routed;
+            finish(start, len, parsed, next, end, pseudo, &total)
+        }
+        _ => Some(parsed),
+    }
+}
+
+/// The L4 half: `end` is where the IP packet ends, `pseudo` the sum of its addresses.
+#[inline]
+fn finish(
+    start: &[u8],
+    len: usize,
+    mut parsed: Parsed,
+    protocol: u8,
+    end: usize,
+    pseudo: u64,
+    total: &impl Fn() -> u64,
+) -> Option<Parsed> {
+    let whole = start.len() == len;
+    let l4 = parsed.l4;
+    let (bit, least) = match protocol {
+        TCP => (kind::TCP, 20),
+        UDP => (kind::UDP, 8),
+        SCTP => (kind::SCTP, 12),
+        41 => (kind::IPV6, 0),
+        50 => (kind::ESP, 0),
+        51 => (kind::AH, 0),
+        _ => return Some(parsed),
+    };
+    if parsed.fragment || least == 0 {
+        // The type of a fragment is told by its IP header alone.
+        parsed.kind |= if parsed.fragment { 0 } else { bit };
+        return Some(parsed);
+    }
+    if end - l4 < least {
+        return Some(parsed);
+    }
+    let Some(header) = start.get(l4..l4 + least) else {
+        return if whole { Some(parsed) } else { None };
+    };
+    parsed.kind |= bit;
+    parsed.headers = l4 + least;
+    let mut l4_end = end;
+    match protocol {
+        TCP => {
+            let size = usize::from(header[12] >> 4) * 4;
+            if size >= 20 && l4 + size <= end {
+                parsed.headers = l4 + size;
+            }
+        }
+        UDP => {
+            if header[6..8] == [0, 0] {
+                return Some(parsed);
+            }
+            parsed.udp_checksum = true;
+            let claimed = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            if claimed < 8 || l4 + claimed > end {
+                parsed.l4_check = Check::Bad;
+                return Some(parsed);
+            }
+            l4_end = l4 + claimed;
+        }
+        _ => {
+            if !whole {
+                return None;
+            }
+            let crc = crc32c(&[&start[l4..l4 + 8], &[0; 4], &start[l4 + 12..end]]);
+            let good = crc.to_le_bytes() == header[8..12];
+            parsed.l4_check = if good { Check::Good } else { Check::Bad };
+            return Some(parsed);
+        }
+    }
+    // Everything, less what stands before the L4 header and behind the packet.
+    let mut checked = total() + BORROW - sum(&start[..l4]);
+    if l4_end < len {
+        let behind = start.get(l4_end..len)?;
+        checked += BORROW - sum_at(l4_end, behind);
+    }
+    let l4_len = u16::try_from(l4_end - l4).unwrap_or(u16::MAX);
+    checked += pseudo + (u64::from(protocol) << 8) + u64::from(l4_len.swap_bytes());
+    parsed.l4_check = if is_good(checked) {
+        Check::Good
+    } else {
+        Check::Bad
+    };
+    Some(parsed)
+}

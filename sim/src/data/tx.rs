@@ -1,0 +1,321 @@
+//! The TX engine of one queue: from descriptors to a frame's pieces (ixgbevf.md §10, igbvf.md §9).
+
+use vfnic_hw::{Family, Model};
+
+use super::desc::{TxData, TxDescriptor, tx_write_back};
+use super::hooks::{At, Fault, Point, RingViolation};
+use super::place::Place;
+use super::queue::TxQueue;
+use super::write_back::{Owner, WriteBack};
+use crate::dma::{DmaFault, Translate};
+
+/// Longest frame a card sends, CRC not included (9728 with it).
+pub(crate) const MAX_FRAME: usize = 9724;
+
+/// Most data descriptors of one frame.
+const fn most_pieces(model: Model) -> usize {
+    match model.family() {
+        // The chip's descriptor cache.
+        Family::Ixgbevf => 40,
+        Family::Igbvf => 64,
+    }
+}
+
+/// A receiving queue that a frame waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) pool: u8,
+    pub(crate) queue: u8,
+    /// Descriptors it needs.
+    pub(crate) needed: u32,
+}
+
+/// The frame being put together from descriptors. It stays across ticks until its last descriptor is there and until
+/// it could be sent.
+#[derive(Debug, Default)]
+pub(crate) struct Assembly {
+    /// Address and length of each piece.
+    pub(crate) pieces: Vec<(u64, u32)>,
+    /// The first data descriptor, which has the command bits for all.
+    pub(crate) first: TxData,
+    /// Bytes so far.
+    pub(crate) total: usize,
+    /// Data descriptors so far, those past the bound included.
+    descriptors: usize,
+    /// Descriptors that asked to be reported.
+    reports: Vec<u32>,
+    /// What makes it no frame; the rest of it is skipped.
+    pub(crate) error: Option<RingViolation>,
+    pub(crate) complete: bool,
+    /// It was looked at and found good enough to send.
+    pub(crate) checked: bool,
+    /// Segments that are out already.
+    pub(crate) next_segment: usize,
+    pub(crate) wait: Option<Wait>,
+    /// Complete frames thrown away since the counters were last brought up to date.
+    pub(crate) aborted: u32,
+}
+
+impl Assembly {
+    /// Nothing begun.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.descriptors == 0
+    }
+
+    /// Throws away what was begun.
+    pub(crate) fn clear(&mut self) {
+        self.aborted += u32::from(self.complete);
+        self.restart();
+    }
+
+    fn restart(&mut self) {
+        self.pieces.clear();
+        self.reports.clear();
+        self.total = 0;
+        self.descriptors = 0;
+        self.error = None;
+        self.complete = false;
+        self.checked = false;
+        self.next_segment = 0;
+        self.wait = None;
+    }
+}
+
+/// What one step on the descriptors came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing more up to the tail.
+    Empty,
+    /// A descriptor went by; go on.
+    More,
+    /// A frame is complete.
+    Frame,
+    /// The queue is stopped or blocked.
+    Stopped,
+}
+
+impl TxQueue {
+    /// Takes one descriptor.
+    pub(crate) fn step(
+        &mut self,
+        space: &dyn Translate,
+        model: Model,
+        place: &mut Place<'_>,
+        owner: Owner,
+    ) -> Step {
+        if self.assembly.complete {
+            return Step::Frame;
+        }
+        let index = self.base.head;
+        match self.base.available(index) {
+            Ok(0) => return Step::Empty,
+            Ok(_) => {}
+            Err(violation) => {
+                let blocked = self.complain(violation, model, place, owner);
+                return if blocked { Step::Stopped } else { Step::Empty };
+            }
+        }
+        let iova = self.base.ring.at(index);
+        let mut words = [[0; 2]];
+        let asked = place.ask(At {
+            point: Point::TxFetch,
+            pool: owner.pool,
+            queue: owner.queue,
+            index: u16::try_from(index).unwrap_or(u16::MAX),
+        });
+        if asked == Some(Fault::Block) {
+            self.base.stop();
+            return Step::Stopped;
+        }
+        let refused = asked == Some(Fault::Refuse);
+        if refused || self.base.windows.fetch(space, iova, &mut words) == 0 {
+            place.hooks.dma_fault(DmaFault {
+                pool: owner.pool,
+                iova,
+                len: 16,
+                write: false,
+            });
+            self.base.stop();
+            return Step::Stopped;
+        }
+        self.base.head = self.base.after(index, 1);
+        match TxDescriptor::decode(words[0]) {
+            TxDescriptor::Context(slot, context) => {
+                self.contexts[usize::from(slot)] = Some(context);
+                if self.assembly.is_empty() {
+                    self.base.head_word.store(self.base.head);
+                }
+                Step::More
+            }
+            TxDescriptor::Data(data) => self.add(data, index, model, place, owner),
+            TxDescriptor::Unknown => {
+                // Of an unknown type the end-of-packet bit is still believed, or nothing would ever end.
+                let data = TxData {
+                    eop: words[0][1] & (1 << 24) != 0,
+                    ..TxData::default()
+                };
+                self.assembly.error = Some(RingViolation::BadDescriptorType);
+                self.add(data, index, model, place, owner)
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        data: TxData,
+        index: u32,
+        model: Model,
+        place: &mut Place<'_>,
+        owner: Owner,
+    ) -> Step {
+        let assembly = &mut self.assembly;
+        if assembly.descriptors == 0 {
+            assembly.first = data;
+        }
+        assembly.descriptors += 1;
+        if data.rs {
+            assembly.reports.push(index);
+        }
+        if assembly.descriptors > most_pieces(model) {
+            assembly
+                .error
+                .get_or_insert(RingViolation::TooManyDescriptors);
+            assembly.pieces.clear();
+        } else if data.len > 0 {
+            assembly.pieces.push((data.address, data.len));
+            assembly.total += data.len as usize;
+        }
+        if data.len == 0 && assembly.error.is_none() && self.must_be_perfect(model) {
+            self.assembly.error = Some(RingViolation::EmptyDescriptor);
+        }
+        if let Some(error) = self.assembly.error
+            && self.must_be_perfect(model)
+        {
+            self.complain(error, model, place, owner);
+            return Step::Stopped;
+        }
+        self.assembly.complete = data.eop;
+        if data.eop { Step::Frame } else { Step::More }
+    }
+
+    /// X550 blocks a queue over what the others let pass.
+    const fn must_be_perfect(&self, model: Model) -> bool {
+        matches!(model, Model::X550)
+    }
+
+    /// Tells of a driver's mistake. True when the queue is blocked for it, which lasts until the VF is reset.
+    pub(crate) fn complain(
+        &mut self,
+        violation: RingViolation,
+        model: Model,
+        place: &mut Place<'_>,
+        owner: Owner,
+    ) -> bool {
+        match model {
+            Model::X550 => {
+                place.hooks.malicious(owner.pool, owner.queue, violation);
+                self.blocked = Some(violation);
+                self.base.stop();
+                self.assembly.clear();
+            }
+            Model::I350 => place.hooks.malicious(owner.pool, owner.queue, violation),
+            _ => place.hooks.violation(owner.pool, owner.queue, violation),
+        }
+        self.blocked.is_some()
+    }
+
+    /// Looks at a complete frame's descriptors: what is wrong and makes it no frame, or blocks the queue.
+    ///
+    /// # Errors
+    ///
+    /// The mistake; the frame is to be dropped.
+    pub(crate) fn check(
+        &mut self,
+        model: Model,
+        place: &mut Place<'_>,
+        owner: Owner,
+    ) -> Result<(), RingViolation> {
+        let Assembly {
+            first,
+            total,
+            error,
+            ..
+        } = self.assembly;
+        let perfect = self.must_be_perfect(model);
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let context = self.contexts[usize::from(first.slot)];
+        if perfect && first.legacy.is_some() {
+            return Err(RingViolation::BadDescriptorType);
+        }
+        let wants_context = first.cc || first.tse || first.ixsm || first.txsm;
+        let wants_context = wants_context || (first.vle && first.legacy.is_none());
+        if perfect && !first.cc || wants_context && context.is_none() {
+            return Err(RingViolation::NoContext);
+        }
+        if total < 14 || (!first.tse && total > MAX_FRAME) {
+            return Err(RingViolation::BadFrameLength);
+        }
+        // From here on the frame goes out although something is wrong, but for X550.
+        let header = context.map_or(0, |c| (c.mac_len + c.ip_len + c.l4_len) as usize);
+        let told = first.paylen as usize + if first.tse { header } else { 0 };
+        let mistake = if total < 17 {
+            Some(RingViolation::BadFrameLength)
+        } else if first.legacy.is_none() && told != total {
+            Some(RingViolation::BadPayloadLength)
+        } else if !first.ifcs {
+            place
+                .hooks
+                .violation(owner.pool, owner.queue, RingViolation::NoChecksumInsertion);
+            None
+        } else {
+            None
+        };
+        match mistake {
+            Some(mistake) if perfect => Err(mistake),
+            Some(mistake) => {
+                self.complain(mistake, model, place, owner);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The frame has left, or been dropped: its descriptors are done. True when the driver can see something new.
+    pub(crate) fn complete(
+        &mut self,
+        space: &dyn Translate,
+        place: &mut Place<'_>,
+        owner: Owner,
+    ) -> bool {
+        let mut seen = false;
+        self.base.head_word.store(self.base.head);
+        let reports = std::mem::take(&mut self.assembly.reports);
+        for &index in &reports {
+            seen |= self.report(space, place, owner, index);
+        }
+        self.assembly.reports = reports;
+        self.assembly.restart();
+        seen
+    }
+
+    /// Publishes the completion of one descriptor with RS.
+    #[inline]
+    pub(crate) fn report(
+        &mut self,
+        space: &dyn Translate,
+        place: &mut Place<'_>,
+        owner: Owner,
+        index: u32,
+    ) -> bool {
+        let write_back = match self.head_write_back {
+            Some(address) => WriteBack::Head(address, self.base.head),
+            None => WriteBack::new(
+                self.base.ring.at(index),
+                tx_write_back(place.rubbish(index)),
+            ),
+        };
+        self.base.publish(space, place, owner, index, write_back)
+    }
+}
