@@ -1,0 +1,107 @@
+//! Cycle counting and cache control for benches: the few instructions that need `unsafe`, kept where it is allowed.
+//!
+//! Not part of the data path. Off x86-64 the counter is the monotonic clock in nanoseconds and flushing does nothing.
+
+use crate::DmaRegion;
+
+/// Ticks of the time-stamp counter, read after every earlier instruction has finished.
+#[inline]
+#[must_use]
+pub fn ticks_start() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_lfence, _rdtsc};
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_lfence() };
+        // SAFETY: RDTSC is unprivileged wherever userspace timing works at all.
+        let ticks = unsafe { _rdtsc() };
+        // SAFETY: as above.
+        unsafe { _mm_lfence() };
+        ticks
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    monotonic_ns()
+}
+
+/// Ticks of the time-stamp counter, read before any later instruction starts.
+#[inline]
+#[must_use]
+pub fn ticks_end() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{__rdtscp, _mm_lfence};
+        let mut core = 0;
+        // SAFETY: RDTSCP writes the core's number to a local.
+        let ticks = unsafe { __rdtscp(&raw mut core) };
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_lfence() };
+        ticks
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    monotonic_ns()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn monotonic_ns() -> u64 {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static START: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(START.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Evicts the cache line at `offset` of `region` from every cache; offsets outside the region are ignored.
+#[inline]
+pub fn flush_line(region: &DmaRegion, offset: usize) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(byte) = region.bytes().get(offset) {
+        // SAFETY: the address is inside a live region; evicting a line changes no memory.
+        unsafe { std::arch::x86_64::_mm_clflush(std::ptr::from_ref(byte).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (region, offset);
+}
+
+/// Waits until all evictions have taken effect.
+#[inline]
+pub fn flush_done() {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+}
+
+/// Executes `count` dependent additions and returns their sum: one core cycle each, so that ticks can be turned into
+/// core cycles whatever the clock does.
+#[inline(never)]
+#[must_use]
+pub fn dependent_adds(count: u64) -> u64 {
+    let mut sum = std::hint::black_box(1u64);
+    let step = std::hint::black_box(3u64);
+    for _ in 0..count / 16 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: register arithmetic only.
+        unsafe {
+            std::arch::asm!(
+                "add {s}, {d}", "add {s}, {d}", "add {s}, {d}", "add {s}, {d}",
+                "add {s}, {d}", "add {s}, {d}", "add {s}, {d}", "add {s}, {d}",
+                "add {s}, {d}", "add {s}, {d}", "add {s}, {d}", "add {s}, {d}",
+                "add {s}, {d}", "add {s}, {d}", "add {s}, {d}", "add {s}, {d}",
+                s = inout(reg) sum, d = in(reg) step, options(nomem, nostack),
+            );
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        for _ in 0..16 {
+            sum = std::hint::black_box(sum.wrapping_add(step));
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_move_forward_and_adds_are_added() {
+        let start = ticks_start();
+        assert_eq!(dependent_adds(160), 1 + 160 * 3);
+        assert!(ticks_end() > start);
+    }
+}

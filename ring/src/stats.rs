@@ -1,0 +1,78 @@
+//! Counters of a queue. The owner stores them (no read-modify-write) once a call; anybody may read them any time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident, $local:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name { $($field: AtomicU64,)* }
+
+        impl $name {
+            $($(#[$field_doc])*
+            #[must_use]
+            pub fn $field(&self) -> u64 {
+                self.$field.load(Ordering::Relaxed)
+            })*
+
+            /// Every counter with its name.
+            pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field()),)*].into_iter()
+            }
+        }
+
+        /// The owner's copy.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct $local { $(pub(crate) $field: u64,)* }
+
+        impl $local {
+            #[inline]
+            pub(crate) fn publish(&self, to: &$name) {
+                $(to.$field.store(self.$field, Ordering::Relaxed);)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// What an RX queue has seen. Everything but `packets` and `bytes` counts frames that were dropped, by reason,
+    /// or moments.
+    RxStats, RxCounts {
+        /// Frames delivered.
+        packets,
+        /// Bytes of them, without FCS.
+        bytes,
+        /// Dropped: a segment of length 0, longer than its buffer, or a frame shorter than an Ethernet header.
+        bad_len,
+        /// Dropped: longer than the queue's largest frame.
+        too_long,
+        /// Dropped: more segments than a frame may have, or EOP never came.
+        too_many_segments,
+        /// Dropped: the card reported a receive error (CRC, symbol, length, MAC).
+        card_error,
+        /// Dropped: more segments than the batch can hold at all.
+        batch_too_small,
+        /// Dropped: the half of a frame that was in the ring when the device was reset.
+        reset_partial,
+        /// Moments when the queue stopped because no buffer was free to put in a frame's place.
+        no_buffers,
+    }
+}
+
+counters! {
+    /// What a TX queue has done.
+    TxStats, TxCounts {
+        /// Frames handed to the card.
+        packets,
+        /// Bytes of them, without FCS.
+        bytes,
+        /// Moments when the ring had no room for the next frame.
+        ring_full,
+        /// Frames that were in the ring when the device was reset: sent or not, nobody knows.
+        not_confirmed,
+        /// Frames refused because they break a limit of the queue.
+        refused,
+        /// Context descriptors written.
+        contexts,
+    }
+}
