@@ -1,0 +1,8 @@
+//! The data path by itself: raw descriptors in, raw write-backs out.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "fields are cut out of descriptors everywhere here"
+)]
+
+mod basics;
+mod rig;
