@@ -1,0 +1,213 @@
+//! The engine against a scripted PF: literal numbers from the golden trace (ixgbevf.md §18).
+
+use std::sync::Arc;
+
+use super::*;
+use crate::fake::{FakeBar, PfScript};
+use crate::wait::block_on;
+use crate::wait::tests::TestClock;
+use vfnic_hw::regs::ixgbevf;
+
+const PLACE: Place = Place {
+    control: ixgbevf::VFMAILBOX,
+    memory: ixgbevf::VFMBMEM,
+};
+
+struct Bench {
+    bar: Arc<FakeBar>,
+    regs: Registers,
+    ticker: Ticker,
+    mailbox: Mailbox,
+}
+
+impl Bench {
+    fn new(script: PfScript) -> Self {
+        let bar = FakeBar::ixgbevf(script);
+        Self {
+            regs: Registers::new(Arc::clone(&bar) as _, ixgbevf::VFSTATUS, ixgbevf::VFMAILBOX),
+            bar,
+            ticker: Ticker::new(Arc::new(TestClock::default())),
+            mailbox: Mailbox::new(PLACE, Duration::from_secs(1)),
+        }
+    }
+
+    fn ask(&mut self, request: &Request) -> Result<Reply, Failure> {
+        block_on(
+            &self.ticker,
+            self.mailbox.ask(&self.regs, &self.ticker, request),
+        )
+    }
+}
+
+fn lpe() -> Request {
+    Request::new("SET_LPE", 5, 0, &[0x5EE], 2)
+}
+
+#[test]
+fn a_request_gets_its_reply() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
+    let reply = bench.ask(&lpe()).expect("answered");
+    assert!(reply.word0().is_ack());
+    assert_eq!(reply.words[1], 0x5EE);
+    assert_eq!(bench.bar.requests(), [vec![0x0000_0005, 0x0000_05EE]]);
+}
+
+#[test]
+fn a_refusal_is_a_reply_but_one_without_cts_means_forgotten() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0x6000_0005]]));
+    assert!(bench.ask(&lpe()).is_ok_and(|reply| reply.word0().is_nack()));
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0x4000_0005]]));
+    assert_eq!(
+        bench.ask(&lpe()),
+        Err(Failure::Mailbox(MailboxError::Forgotten {
+            request: "SET_LPE"
+        }))
+    );
+}
+
+#[test]
+fn the_reset_reply_has_no_cts_and_counts() {
+    let reset = Request::new("RESET", 1, 0, &[], 4);
+    for word in [0x8000_0001, 0x4000_0001] {
+        let mut bench = Bench::new(PfScript::new().on(1, &[&[word, 1, 2, 3]]));
+        assert_eq!(bench.ask(&reset).map(|reply| reply.words[3]), Ok(3));
+    }
+}
+
+#[test]
+fn a_ping_between_request_and_reply_is_an_event_and_no_reply() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0x2000_0100], &[0xA000_0005, 0x5EE]]));
+    assert!(bench.ask(&lpe()).is_ok());
+    assert_eq!(bench.mailbox.next_notice(), Some(Notice::Look));
+    assert_eq!(bench.mailbox.next_notice(), None);
+}
+
+#[test]
+fn the_reply_of_another_request_is_never_taken() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0002]]));
+    let failure = bench.ask(&lpe()).expect_err("nobody answered SET_LPE");
+    assert_eq!(
+        failure,
+        Failure::Mailbox(MailboxError::Timeout {
+            request: "SET_LPE",
+            stage: Stage::NotAnswered,
+            waited: Duration::from_secs(1)
+        })
+    );
+}
+
+#[test]
+fn silence_ends_at_the_bound_and_the_mailbox_stays_dead_until_a_handshake() {
+    let mut bench = Bench::new(PfScript::new().deaf());
+    let first = bench.ask(&lpe()).expect_err("nobody is there");
+    assert!(
+        matches!(first, Failure::Mailbox(MailboxError::Timeout { stage: Stage::NotTaken, waited, .. }) if waited == Duration::from_secs(1)),
+        "{first:?}"
+    );
+    let before = bench.ticker.now();
+    let second = bench.ask(&lpe()).expect_err("dead");
+    assert!(
+        matches!(
+            second,
+            Failure::Mailbox(MailboxError::Timeout {
+                stage: Stage::Dead,
+                ..
+            })
+        ),
+        "{second:?}"
+    );
+    assert_eq!(bench.ticker.now(), before, "no second wait");
+    bench
+        .bar
+        .script(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
+    bench.mailbox.begin_life();
+    assert!(bench.ask(&lpe()).is_ok());
+}
+
+#[test]
+fn a_buffer_that_the_pf_never_lets_go_of_ends_at_the_bound() {
+    let mut bench = Bench::new(PfScript::new().holding_the_buffer());
+    let failure = bench.ask(&lpe()).expect_err("no lock");
+    assert!(
+        matches!(failure, Failure::Mailbox(MailboxError::Timeout { stage: Stage::Locked, waited, .. }) if waited == Duration::from_secs(1)),
+        "{failure:?}"
+    );
+    assert!(bench.bar.requests().is_empty(), "nothing was written");
+}
+
+#[test]
+fn a_late_reply_is_read_before_the_next_request() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
+    bench.bar.pf_sends(&[0xA000_0005, 0xBAD]);
+    let reply = bench.ask(&lpe()).expect("answered");
+    assert_eq!(
+        reply.words[1], 0x5EE,
+        "the late one was taken for the answer"
+    );
+    assert_eq!(
+        bench.mailbox.next_notice(),
+        Some(Notice::Unknown(0xA000_0005))
+    );
+}
+
+#[test]
+fn a_request_that_the_pf_wrote_over_is_sent_again() {
+    let mut bench = Bench::new(
+        PfScript::new()
+            .on(5, &[&[0x6000_0100]])
+            .then_on(5, &[&[0xA000_0005, 0x5EE]]),
+    );
+    assert!(bench.ask(&lpe()).is_ok());
+    assert_eq!(bench.bar.requests().len(), 2);
+}
+
+#[test]
+fn a_pf_that_overwrites_for_ever_is_left_alone() {
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0x6000_0100]]));
+    assert!(bench.ask(&lpe()).is_err());
+    assert!(bench.bar.requests().len() <= 64);
+}
+
+#[test]
+fn a_reset_in_the_middle_fails_the_request_at_once() {
+    let mut bench = Bench::new(PfScript::new().resetting_on(5));
+    assert_eq!(
+        bench.ask(&lpe()),
+        Err(Failure::Mailbox(MailboxError::PfReset {
+            request: "SET_LPE"
+        }))
+    );
+    assert!(bench.ticker.now() < Duration::from_millis(1));
+}
+
+#[test]
+fn strays_before_a_proper_reply_show_that_this_pf_nags() {
+    // igbvf.md §6.7: every acknowledgement provokes a bare refusal.
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0x4000_0000], &[0xA000_0005, 0x5EE]]));
+    assert!(bench.ask(&lpe()).is_ok());
+    assert!(bench.mailbox.nags());
+    assert_eq!(bench.mailbox.next_notice(), None, "and they are no news");
+    bench.mailbox.begin_life();
+    assert!(
+        !bench.mailbox.nags(),
+        "another PF may be there after a reset"
+    );
+}
+
+#[test]
+fn removal_in_the_middle_is_told_from_everything_else() {
+    let mut bench = Bench::new(PfScript::new().removed_on(5));
+    assert_eq!(bench.ask(&lpe()), Err(Failure::Gone));
+}
+
+#[test]
+fn a_message_flood_is_bounded() {
+    let mut bench = Bench::new(PfScript::new().flooding(0x2000_0100));
+    assert!(bench.ask(&lpe()).is_err());
+    let mut kept = 0;
+    while bench.mailbox.next_notice().is_some() {
+        kept += 1;
+    }
+    assert!(kept <= MOST_NOTICES);
+    assert!(bench.ticker.now() <= Duration::from_millis(1100));
+}

@@ -1,0 +1,175 @@
+//! Getting traffic back after a reset, without the application's help.
+//!
+//! Whatever went wrong (the PF was reset, forgot us, went silent; somebody reset the function), there is one way back:
+//! queues let go, VF reset, handshake, settings replayed, queues resume. It is a task, so that a PF that takes seconds
+//! holds nobody up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::family::Io;
+use crate::port::control::{Cause, Control};
+use crate::port::shared::{Shared, Slot, Task};
+use crate::port::{PortState, start};
+use crate::registers::Gone;
+use crate::wait::Patience;
+use crate::{Error, Event};
+
+impl Shared {
+    /// Takes the control state out of its slot and begins a recovery.
+    pub(crate) fn begin_recovery(self: &Arc<Self>, slot: &mut Slot, cause: Cause) {
+        let Slot::Idle(control) = std::mem::replace(slot, Slot::Closed) else {
+            return;
+        };
+        let since = self.ticker.now();
+        log::info!("{}: recovering: {}", self.device.name, why(cause));
+        self.events.push(match cause {
+            Cause::TxHang => Event::TxHang,
+            Cause::BusError => Event::BusError,
+            Cause::PfReset | Cause::Forgotten | Cause::Silence | Cause::LostQueue => Event::PfReset,
+        });
+        let state = if cause == Cause::PfReset {
+            PortState::PfResetting
+        } else {
+            PortState::Recovering
+        };
+        self.publish_link(state, crate::Link::Down);
+        *slot = Slot::Recovering {
+            task: recover(Arc::clone(self), control, since, cause),
+            since,
+        };
+    }
+}
+
+const fn why(cause: Cause) -> &'static str {
+    match cause {
+        Cause::PfReset => "the PF was reset",
+        Cause::Forgotten => "the PF no longer knows this VF",
+        Cause::Silence => "the PF did not answer",
+        Cause::LostQueue => "a queue was switched off from outside",
+        Cause::TxHang => "a transmit queue does not move",
+        Cause::BusError => "the bus reported an error",
+    }
+}
+
+fn recover(shared: Arc<Shared>, mut control: Box<Control>, since: Duration, cause: Cause) -> Task {
+    Box::pin(async move {
+        let result = try_until_done(&shared, &mut control, since, cause).await;
+        if result.is_err() {
+            // Only a device that is gone ends a recovery.
+            control.trouble = None;
+        }
+        (control, result)
+    })
+}
+
+/// Counters are taken once more before the reset puts them to zero, unless that has happened already: then a smaller
+/// value would pass for a wrap.
+const fn counters_are_sound(cause: Cause) -> bool {
+    matches!(cause, Cause::TxHang | Cause::Silence)
+}
+
+async fn try_until_done(
+    shared: &Arc<Shared>,
+    control: &mut Control,
+    since: Duration,
+    cause: Cause,
+) -> Result<(), Error> {
+    let device = &shared.device;
+    let io = device.io(&shared.ticker);
+    if counters_are_sound(cause) {
+        control.totals.update(io.regs).map_err(|Gone| io.gone())?;
+    }
+    let run = shared.run();
+    if let Some(run) = &run {
+        run.suspend();
+    }
+    drop(run);
+    if matches!(cause, Cause::LostQueue | Cause::TxHang | Cause::BusError) {
+        device.rewire()?;
+    }
+    let mut failures = 0;
+    loop {
+        match attempt(shared, control, io).await {
+            Ok(()) => break,
+            Err(error @ Error::Gone { .. }) => return Err(error),
+            Err(error) => {
+                failures += 1;
+                // The first says why, every tenth that it is still so.
+                if failures % 10 == 1 {
+                    log::warn!("{}: recovery failed: {error}", device.name);
+                }
+                let patience = device.family.retry_after(failures);
+                wait_for_a_sign(control, io, patience).await?;
+            }
+        }
+    }
+    let took = shared.ticker.now().saturating_sub(since);
+    shared.published().recoveries += 1;
+    shared.publish_grant(control);
+    shared.publish_link(PortState::LinkDown, crate::Link::Down);
+    log::info!("{}: recovered after {took:?}", device.name);
+    shared.events.push(Event::Recovered { took });
+    control.hang.forget();
+    control.looked = shared.ticker.now();
+    Ok(())
+}
+
+/// One time through. A PF in reset is waited for without end: nothing else can be done, and looking costs nothing.
+async fn attempt(shared: &Arc<Shared>, control: &mut Control, io: Io<'_>) -> Result<(), Error> {
+    control
+        .bring_up(&shared.device, &shared.ticker, Duration::MAX)
+        .await?;
+    shared.published().state = if shared.run().is_some() {
+        PortState::Recovering
+    } else {
+        PortState::Stopped
+    };
+    let Some(run) = shared.run() else {
+        return Ok(());
+    };
+    let refused = control.replay(&shared.device, io).await?;
+    let lost: Vec<String> = refused.iter().map(ToString::to_string).collect();
+    let pairs = run.pairs().min(control.grant.pairs);
+    start::program_port(&shared.device, &shared.config, pairs).map_err(|Gone| io.gone())?;
+    let tell = {
+        let mut published = shared.published();
+        let tell = published.lost != lost;
+        published.lost = lost;
+        tell
+    };
+    if pairs < run.pairs() {
+        log::warn!(
+            "{}: the PF grants {pairs} queue pairs now, {} were started; the others stand still",
+            shared.device.name,
+            run.pairs()
+        );
+    }
+    if tell || pairs < run.pairs() {
+        shared.events.push(Event::SettingsLost);
+    }
+    control.fresh = false;
+    run.resume(pairs);
+    Ok(())
+}
+
+/// Leaves the PF alone for `time`, but for looking whether it has something to say: then it is worth another try.
+async fn wait_for_a_sign(control: &mut Control, io: Io<'_>, time: Duration) -> Result<(), Error> {
+    let patience = Patience {
+        first: Duration::from_millis(10),
+        step: Duration::from_millis(10),
+        limit: time,
+    };
+    let sign = io
+        .ticker
+        .poll_until(patience, || {
+            let state = control.mailbox.pf_state(io.regs)?;
+            Ok::<_, Gone>((state.in_reset || state.was_reset || state.message).then_some(()))
+        })
+        .await
+        .map_err(|Gone| io.gone())?;
+    if sign.is_ok() {
+        log::debug!("{}: the PF gives a sign of life", io.device);
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! What a port's handles share, and who may touch the control side's state.
+//!
+//! That state is in a slot. Whoever wants to do something with it locks the slot; a recovery that takes its time takes
+//! the state *out* and leaves a task in its place, which `poll_control` drives a slice at a time. So nothing ever
+//! waits long for the lock, and two resets cannot run at once.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
+use std::time::Duration;
+
+use vfnic_ring::{Pool, RxStats, TxStats};
+
+use crate::config::PortConfig;
+use crate::event::EventQueue;
+use crate::port::control::Control;
+use crate::port::{Device, MacOrigin, PortState};
+use crate::queue::run::Run;
+use crate::wait::{Ticker, drive};
+use crate::{Capabilities, Error, Event, Link, MacAddr, QueueError};
+
+/// A recovery under way: gives the control state back, and whether the device is still there.
+pub(crate) type Task = Pin<Box<dyn Future<Output = (Box<Control>, Result<(), Error>)> + Send>>;
+
+/// Where the control state is.
+pub(crate) enum Slot {
+    Idle(Box<Control>),
+    Recovering {
+        task: Task,
+        since: Duration,
+    },
+    /// The port is closed, or a caller panicked in the middle of something.
+    Closed,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle(_) => "Idle",
+            Self::Recovering { .. } => "Recovering",
+            Self::Closed => "Closed",
+        })
+    }
+}
+
+/// What readers see, without waiting for anybody.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) mac: MacAddr,
+    pub(crate) origin: MacOrigin,
+    pub(crate) link: Link,
+    pub(crate) state: PortState,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) mtu: u16,
+    pub(crate) hardware: Vec<(&'static str, u64)>,
+    pub(crate) lost: Vec<String>,
+    pub(crate) recoveries: u64,
+}
+
+/// Statistics of one started queue pair.
+#[derive(Clone, Debug)]
+pub(crate) struct PairStats {
+    pub(crate) index: u16,
+    pub(crate) rx: Arc<RxStats>,
+    pub(crate) tx: Arc<TxStats>,
+}
+
+/// A port without its handle.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) device: Arc<Device>,
+    pub(crate) config: PortConfig,
+    /// Queue pairs to start.
+    pub(crate) pairs: u16,
+    pub(crate) pool: Pool,
+    /// The control side's own: used only with the slot locked.
+    pub(crate) ticker: Ticker,
+    pub(crate) events: EventQueue,
+    slot: Mutex<Slot>,
+    published: Mutex<Published>,
+    /// The present life of the queues, for as long as anybody holds one.
+    run: Mutex<Weak<Run>>,
+    pub(crate) pair_stats: Mutex<Vec<PairStats>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(
+        device: Arc<Device>,
+        config: PortConfig,
+        pairs: u16,
+        pool: Pool,
+        ticker: Ticker,
+        events: EventQueue,
+        control: Box<Control>,
+    ) -> Self {
+        let vectors = u32::from(device.plan.count);
+        let capabilities = Capabilities::of(device.family, &control.grant, vectors);
+        let published = Published {
+            mac: control.mac,
+            origin: control.origin,
+            link: Link::Down,
+            state: PortState::Stopped,
+            capabilities,
+            mtu: control.settings.mtu,
+            hardware: control.totals.iter().collect(),
+            lost: Vec::new(),
+            recoveries: 0,
+        };
+        Self {
+            device,
+            config,
+            pairs,
+            pool,
+            ticker,
+            events,
+            slot: Mutex::new(Slot::Idle(control)),
+            published: Mutex::new(published),
+            run: Mutex::new(Weak::new()),
+            pair_stats: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn slot(&self) -> MutexGuard<'_, Slot> {
+        lock(&self.slot)
+    }
+
+    pub(crate) fn published(&self) -> MutexGuard<'_, Published> {
+        lock(&self.published)
+    }
+
+    pub(crate) fn run(&self) -> Option<Arc<Run>> {
+        lock(&self.run).upgrade()
+    }
+
+    pub(crate) fn set_run(&self, run: &Arc<Run>) {
+        *lock(&self.run) = Arc::downgrade(run);
+    }
+
+    pub(crate) fn pair_stats(&self) -> MutexGuard<'_, Vec<PairStats>> {
+        lock(&self.pair_stats)
+    }
+
+    /// The error for whatever was asked of a closed port.
+    pub(crate) fn closed(&self) -> Error {
+        if self.device.regs.is_gone() {
+            return self.device.gone();
+        }
+        Error::State {
+            device: self.device.name.clone(),
+            what: "the port is closed; open it again",
+        }
+    }
+
+    /// The control state, for a request of the application's. While a recovery is under way it is helped along for
+    /// `patience`; if it is still going on then, `what` was not done.
+    pub(crate) fn with_control<R>(
+        &self,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut Control) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let mut slot = self.slot();
+        if let Slot::Recovering { since, .. } = *slot {
+            // TIMEOUT: as long as one request may take.
+            self.drive_recovery(&mut slot, self.config.mailbox_timeout)?;
+            if matches!(*slot, Slot::Recovering { .. }) {
+                return Err(Error::Recovering {
+                    device: self.device.name.clone(),
+                    what,
+                    since: self.ticker.now().saturating_sub(since),
+                });
+            }
+        }
+        let Slot::Idle(control) = &mut *slot else {
+            return Err(self.closed());
+        };
+        let result = crate::wait::block_on(&self.ticker, work(control));
+        if let Err(Error::Gone { .. }) = result {
+            self.declare_gone();
+        }
+        result
+    }
+
+    /// Drives a recovery for `slice`, if there is one. An error means that the device is gone.
+    pub(crate) fn drive_recovery(&self, slot: &mut Slot, slice: Duration) -> Result<(), Error> {
+        let Slot::Recovering { task, .. } = slot else {
+            return Ok(());
+        };
+        if let Poll::Ready((control, result)) = drive(&self.ticker, task.as_mut(), slice) {
+            *slot = Slot::Idle(control);
+            if let Err(error) = result {
+                self.declare_gone();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The device is gone: tells everybody, once.
+    pub(crate) fn declare_gone(&self) {
+        let first = {
+            let mut published = self.published();
+            let first = published.state != PortState::Gone;
+            published.state = PortState::Gone;
+            published.link = Link::Down;
+            first
+        };
+        if first {
+            if let Some(run) = self.run() {
+                run.end(QueueError::Gone);
+            }
+            log::error!("{}: the device is gone", self.device.name);
+            self.events.push(Event::Gone);
+        }
+    }
+
+    /// Makes the state and the link as readers see them `state` and `link`, and tells of what changed.
+    pub(crate) fn publish_link(&self, state: PortState, link: Link) {
+        let before = {
+            let mut published = self.published();
+            published.state = state;
+            std::mem::replace(&mut published.link, link)
+        };
+        match link {
+            _ if link == before => {}
+            Link::Up { mbps, .. } => self.events.push(Event::LinkUp { mbps }),
+            Link::Down => self.events.push(Event::LinkDown),
+        }
+    }
+
+    /// Makes what the PF granted visible, and tells when the address changed.
+    pub(crate) fn publish_grant(&self, control: &Control) {
+        let capabilities = Capabilities::of(
+            self.device.family,
+            &control.grant,
+            u32::from(self.device.plan.count),
+        );
+        let changed = {
+            let mut published = self.published();
+            published.capabilities = capabilities;
+            published.origin = control.origin;
+            published.mtu = control.settings.mtu;
+            std::mem::replace(&mut published.mac, control.mac) != control.mac
+        };
+        if changed {
+            self.events.push(Event::MacChanged);
+        }
+    }
+}

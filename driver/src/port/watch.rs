@@ -1,0 +1,272 @@
+//! Looking after a port that runs: a few register reads each time `poll_control` is called.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::family::Io;
+use crate::mailbox::Notice;
+use crate::port::control::{Cause, Control};
+use crate::port::shared::{Shared, Slot};
+use crate::port::{Device, PortState};
+use crate::registers::Gone;
+use crate::wait::block_on;
+use crate::{Error, Event, Link};
+
+/// How long one call may help a recovery along.
+const SLICE: Duration = Duration::from_millis(10);
+/// How often to call when nothing is going on (ixgbevf.md §14.4).
+const IDLE: Duration = Duration::from_millis(100);
+/// How long a message of the PF's may keep a call waiting for the buffer; it is looked at again in the next.
+const COLLECT: Duration = Duration::from_millis(2);
+/// How often counters are read and queues looked at.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Whether transmit queues move.
+#[derive(Debug, Default)]
+pub(crate) struct HangWatch {
+    /// For each pair: where the hardware was when last looked at, and since when it has not moved although it should.
+    stuck: Vec<(u32, Option<Duration>)>,
+    /// When the last reset for it was.
+    last: Option<Duration>,
+}
+
+/// TIMEOUT: both references reset after some seconds without a completion (ixgbevf.md §14.4); a PAUSE storm must not
+/// turn that into a loop of resets.
+const HANG: Duration = Duration::from_secs(5);
+const HANG_REST: Duration = Duration::from_secs(10);
+
+impl HangWatch {
+    pub(crate) fn forget(&mut self) {
+        self.stuck.clear();
+    }
+
+    /// `pairs` are head and tail of each transmit queue.
+    fn look(&mut self, now: Duration, pairs: &[(u32, u32)]) -> bool {
+        self.stuck.resize(pairs.len(), (0, None));
+        let mut hung = false;
+        for ((seen, since), (head, tail)) in self.stuck.iter_mut().zip(pairs) {
+            if head == tail || head != seen {
+                *seen = *head;
+                *since = None;
+            } else {
+                let start = *since.get_or_insert(now);
+                hung |= now.saturating_sub(start) >= HANG;
+            }
+        }
+        let rested = self
+            .last
+            .is_none_or(|last| now.saturating_sub(last) >= HANG_REST);
+        if hung && rested {
+            self.last = Some(now);
+            return true;
+        }
+        false
+    }
+}
+
+impl Shared {
+    /// See [`Port::poll_control`](crate::Port::poll_control).
+    pub(crate) fn poll_control(self: &Arc<Self>) -> Result<Duration, Error> {
+        let mut slot = self.slot();
+        let bus_error = self.outside_events(&mut slot);
+        if let Slot::Idle(control) = &mut *slot {
+            let cause = match block_on(&self.ticker, self.watch(control, bus_error)) {
+                Ok(cause) => cause,
+                Err(error) => {
+                    self.declare_gone();
+                    return Err(error);
+                }
+            };
+            match cause {
+                None => return Ok(IDLE),
+                Some(cause) => self.begin_recovery(&mut slot, cause),
+            }
+        }
+        match &*slot {
+            Slot::Closed => return Err(self.closed()),
+            Slot::Idle(_) | Slot::Recovering { .. } => {}
+        }
+        self.drive_recovery(&mut slot, SLICE)?;
+        match &mut *slot {
+            // Done: the link is news, so it is looked at right away.
+            Slot::Idle(control) => {
+                let io = self.device.io(&self.ticker);
+                if let Err(error) = block_on(&self.ticker, self.watch_link(control, io)) {
+                    self.declare_gone();
+                    return Err(error);
+                }
+                Ok(IDLE)
+            }
+            _ => Ok(Duration::from_millis(1)),
+        }
+    }
+
+    /// What the backend has to say. True when the bus reported an error.
+    fn outside_events(&self, slot: &mut Slot) -> bool {
+        if let Some(event) = self.device.function.request_event()
+            && event.take() > 0
+            && let Slot::Idle(control) = slot
+            && !control.removal_told
+        {
+            // It is signalled again and again until the device is released.
+            control.removal_told = true;
+            log::warn!(
+                "{}: the administrator wants the device back",
+                self.device.name
+            );
+            self.events.push(Event::RemovalRequested);
+        }
+        self.device
+            .function
+            .error_event()
+            .is_some_and(|event| event.take() > 0)
+    }
+
+    /// One look at everything. A cause when the port has to recover; an error when the device is gone.
+    async fn watch(&self, control: &mut Control, bus_error: bool) -> Result<Option<Cause>, Error> {
+        let io = self.device.io(&self.ticker);
+        let gone = |Gone| io.gone();
+        if self.device.regs.is_gone() {
+            return Err(io.gone());
+        }
+        self.rearm_mailbox();
+        let state = control.mailbox.pf_state(io.regs).map_err(gone)?;
+        if state.in_reset || state.was_reset {
+            return Ok(Some(Cause::PfReset));
+        }
+        if let Some(cause) = control.trouble.take() {
+            return Ok(Some(cause));
+        }
+        if bus_error {
+            return Ok(Some(Cause::BusError));
+        }
+        if let Some(cause) = self.watch_messages(control, io).await.map_err(gone)? {
+            return Ok(Some(cause));
+        }
+        self.watch_link(control, io).await?;
+        let now = io.ticker.now();
+        if now.saturating_sub(control.looked) >= SECOND {
+            control.looked = now;
+            return self.watch_queues(control, io).map_err(gone);
+        }
+        Ok(None)
+    }
+
+    /// The mailbox's vector masks itself like any other.
+    fn rearm_mailbox(&self) {
+        let plan = &self.device.plan;
+        let Some(event) = self.device.vectors.get(usize::from(plan.mailbox)) else {
+            return;
+        };
+        if plan.count > 1 && event.take() > 0 {
+            arm(&self.device, 1 << plan.mailbox);
+        }
+    }
+
+    async fn watch_messages(
+        &self,
+        control: &mut Control,
+        io: Io<'_>,
+    ) -> Result<Option<Cause>, Gone> {
+        control.mailbox.collect(io.regs, io.ticker, COLLECT).await?;
+        while let Some(notice) = control.mailbox.next_notice() {
+            match notice {
+                // The link is looked at anyway.
+                Notice::Look => {}
+                Notice::Reset => return Ok(Some(Cause::Forgotten)),
+                Notice::Stray if control.mailbox.nags() => {}
+                Notice::Stray => return Ok(Some(Cause::Forgotten)),
+                Notice::Unknown(word) => {
+                    log::debug!("{}: message {word:#010x} of the PF's ignored", io.device);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Brings the published link up to date.
+    pub(crate) async fn watch_link(&self, control: &mut Control, io: Io<'_>) -> Result<(), Error> {
+        let gone = |Gone| io.gone();
+        let mut raw = self.device.family.link(io.regs).map_err(gone)?;
+        if raw.up
+            && !control.link.is_up()
+            && let Some((times, apart)) = self.device.family.link_debounce()
+        {
+            for _ in 0..times {
+                io.ticker.pause(apart).await;
+                raw = self.device.family.link(io.regs).map_err(gone)?;
+                if !raw.up {
+                    break;
+                }
+            }
+        }
+        let link = if control.admin_down {
+            Link::Down
+        } else {
+            raw.into()
+        };
+        control.link = link;
+        let state = match self.run() {
+            None => PortState::Stopped,
+            Some(run) if run.ended().is_some() => PortState::Stopped,
+            Some(_) if link.is_up() => PortState::Up,
+            Some(_) => PortState::LinkDown,
+        };
+        self.publish_link(state, link);
+        Ok(())
+    }
+
+    fn watch_queues(&self, control: &mut Control, io: Io<'_>) -> Result<Option<Cause>, Gone> {
+        control.totals.update(io.regs)?;
+        self.published().hardware = control.totals.iter().collect();
+        let Some(run) = self.run().filter(|run| run.is_live()) else {
+            return Ok(None);
+        };
+        if run.has_lost_a_queue()? {
+            return Ok(Some(Cause::LostQueue));
+        }
+        if !control.link.is_up() {
+            control.hang.forget();
+            return Ok(None);
+        }
+        let progress = (0..run.pairs())
+            .map(|queue| self.device.family.progress(io.regs, queue))
+            .collect::<Result<Vec<_>, _>>()?;
+        let hung = control.hang.look(io.ticker.now(), &progress);
+        Ok(hung.then_some(Cause::TxHang))
+    }
+}
+
+/// Unmasks `vectors`, a mask of them.
+pub(crate) fn arm(device: &Device, vectors: u32) {
+    let interrupts = device.family.interrupts();
+    if let Some(cause) = interrupts.cause {
+        device.regs.write(cause.addr(), vectors);
+    }
+    device.regs.write(interrupts.set.addr(), vectors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_queue_that_does_not_move_is_reset_once_in_a_while() {
+        let mut watch = HangWatch::default();
+        let resets = (0..30)
+            .filter(|second| watch.look(SECOND * *second, &[(7, 9)]))
+            .count();
+        // The first look only learns how far the queue is; then 5 s, then one every 10 s.
+        assert_eq!(resets, 3);
+    }
+
+    #[test]
+    fn a_queue_that_moves_or_is_empty_is_left_alone() {
+        let mut watch = HangWatch::default();
+        for second in 0..30 {
+            assert!(!watch.look(SECOND * second, &[(second, 40), (9, 9)]));
+        }
+    }
+}

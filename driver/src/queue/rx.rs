@@ -1,0 +1,124 @@
+//! The receive half of a queue pair.
+
+use std::sync::Arc;
+
+use vfnic_ring::{Batch, DmaRegion, Quiesced, RxRing, RxStats};
+
+use super::run::{Life, QueueError, Run, Turn};
+use crate::Error;
+use crate::family::RxSetup;
+
+/// A receive queue. It belongs to one thread at a time and can be moved to another.
+///
+/// Dropping it takes the queue out of service and its buffers home.
+#[derive(Debug)]
+pub struct RxQueue {
+    ring: RxRing,
+    life: Life,
+    setup: RxSetup,
+    /// Kept for as long as the hardware might still write to it.
+    memory: DmaRegion,
+}
+
+impl RxQueue {
+    pub(crate) fn new(ring: RxRing, life: Life, setup: RxSetup, memory: DmaRegion) -> Self {
+        Self {
+            ring,
+            life,
+            setup,
+            memory,
+        }
+    }
+
+    /// Appends received frames to `batch` until it is full or there are no more, and hands fresh buffers to the hardware.
+    /// Never blocks. While the port recovers from a reset it gives none.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when the queue is over, or `batch` is another pool's. Nothing is appended then.
+    #[inline]
+    pub fn receive(&mut self, batch: &mut Batch) -> Result<usize, QueueError> {
+        if self.life.is_current() {
+            return Ok(self.ring.receive(batch)?);
+        }
+        self.renew()?;
+        if !self.life.is_current() {
+            return Ok(0);
+        }
+        Ok(self.ring.receive(batch)?)
+    }
+
+    /// Whether [`receive`](Self::receive) has something to do: frames, or a reset to react to.
+    #[inline]
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        if self.life.is_current() {
+            self.ring.has_work()
+        } else {
+            !matches!(self.life.look(), Turn::Wait)
+        }
+    }
+
+    /// Number of the queue within the port.
+    #[must_use]
+    pub const fn index(&self) -> u16 {
+        self.life.queue()
+    }
+
+    pub(crate) fn run(&self) -> &Arc<Run> {
+        self.life.run()
+    }
+
+    pub(crate) fn stats(&self) -> Arc<RxStats> {
+        self.ring.stats()
+    }
+
+    /// The generation has moved: lets go of the old life and begins the new one, if it is time for it.
+    #[cold]
+    pub(crate) fn renew(&mut self) -> Result<(), QueueError> {
+        if self.life.disable() {
+            self.ring.reset(Quiesced::after_reset());
+        } else {
+            // Not known to have stopped: the buffers stay where they are until it is.
+            return Ok(());
+        }
+        match self.life.look() {
+            Turn::Ended(error) => Err(error),
+            Turn::Wait => Ok(()),
+            Turn::Program { generation } => {
+                if let Err(error) = self.enable(generation) {
+                    log::warn!("receive queue {}: {error}", self.index());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn enable(&mut self, generation: u32) -> Result<(), Error> {
+        let run = Arc::clone(self.life.run());
+        self.setup.mtu = run.mtu();
+        let (ring, setup, queue) = (&mut self.ring, &self.setup, self.life.queue());
+        self.life
+            .enable(generation, |io| {
+                run.family().start_rx(io, queue, setup)?;
+                Ok(ring.arm()?)
+            })
+            .map(drop)
+    }
+}
+
+impl Drop for RxQueue {
+    fn drop(&mut self) {
+        if self.life.disable() {
+            self.ring.reset(Quiesced::after_reset());
+        } else {
+            // The hardware may still write to the ring: its memory is never given back. (The ring keeps its buffers by
+            // itself.)
+            log::error!(
+                "receive queue {} did not stop; its memory is kept",
+                self.index()
+            );
+            std::mem::forget(self.memory.clone());
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! PCI addresses, and patterns of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::SpecError;
+use super::parse::Cursor;
+
+/// The address of a PCI function: domain, bus, device, function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PciAddress {
+    domain: u32,
+    bus: u8,
+    device: u8,
+    function: u8,
+}
+
+impl PciAddress {
+    /// An address; `None` when the device is above 31 or the function above 7.
+    #[must_use]
+    pub const fn new(domain: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
+        if device > 31 || function > 7 {
+            return None;
+        }
+        Some(Self {
+            domain,
+            bus,
+            device,
+            function,
+        })
+    }
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{:x}",
+            self.domain, self.bus, self.device, self.function
+        )
+    }
+}
+
+impl FromStr for PciAddress {
+    type Err = SpecError;
+
+    /// Reads `0000:31:10.1` or `31:10.1`, all numbers hexadecimal.
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let pattern = PciPattern::parse(text)?;
+        pattern.exact().ok_or_else(|| {
+            let at = text.find('*').unwrap_or(0);
+            SpecError::new(text, at, "a `*` where one device was wanted", super::HINT)
+        })
+    }
+}
+
+/// Addresses by Nova's grammar: any part may be `*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PciPattern {
+    domain: Option<u32>,
+    bus: Option<u8>,
+    device: Option<u8>,
+    function: Option<u8>,
+}
+
+impl PciPattern {
+    pub(super) fn parse(text: &str) -> Result<Self, SpecError> {
+        let mut cursor = Cursor::new(text, super::HINT);
+        let domain = if text.matches(':').count() >= 2 {
+            let domain = cursor.number_or_star("domain", 8, u32::MAX)?;
+            cursor.expect(':', "after the domain")?;
+            domain
+        } else {
+            Some(0)
+        };
+        let bus = cursor.number_or_star("bus", 2, 0xff)?;
+        cursor.expect(':', "after the bus")?;
+        let device = cursor.number_or_star("device", 2, 0x1f)?;
+        cursor.expect('.', "after the device")?;
+        let function = cursor.number_or_star("function", 1, 7)?;
+        cursor.end("the function")?;
+        let byte = |part: Option<u32>| part.and_then(|value| u8::try_from(value).ok());
+        Ok(Self {
+            domain,
+            bus: byte(bus),
+            device: byte(device),
+            function: byte(function),
+        })
+    }
+
+    /// The address, when no part is left open.
+    pub(super) const fn exact(&self) -> Option<PciAddress> {
+        match (self.domain, self.bus, self.device, self.function) {
+            (Some(domain), Some(bus), Some(device), Some(function)) => {
+                PciAddress::new(domain, bus, device, function)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `address` is one of those meant.
+    #[must_use]
+    pub fn matches(&self, address: PciAddress) -> bool {
+        self.domain.is_none_or(|domain| domain == address.domain)
+            && self.bus.is_none_or(|bus| bus == address.bus)
+            && self.device.is_none_or(|device| device == address.device)
+            && self
+                .function
+                .is_none_or(|function| function == address.function)
+    }
+}
+
+impl fmt::Display for PciPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |f: &mut fmt::Formatter<'_>, value: Option<u32>, width: usize| match value {
+            Some(value) => write!(f, "{value:0width$x}"),
+            None => f.write_str("*"),
+        };
+        part(f, self.domain, 4)?;
+        f.write_str(":")?;
+        part(f, self.bus.map(u32::from), 2)?;
+        f.write_str(":")?;
+        part(f, self.device.map(u32::from), 2)?;
+        f.write_str(".")?;
+        part(f, self.function.map(u32::from), 1)
+    }
+}
