@@ -52,7 +52,7 @@ impl Mmio for Bar {
     }
 
     fn doorbell(&self, offset: u32) -> Result<Doorbell, PciError> {
-        if offset % 4 != 0 || offset >= BAR_LEN {
+        if !offset.is_multiple_of(4) || offset >= BAR_LEN {
             return Err(PciError::Bar {
                 device: self.card.vf_name(self.vf),
                 bar: 0,

@@ -68,6 +68,7 @@ pub struct CardBuilder {
     pub(crate) variant: Variant,
     pub(crate) api_versions: Option<Vec<u32>>,
     pub(crate) mailbox_delay: Duration,
+    pub(crate) pf_reset_time: Duration,
     pub(crate) faults: FaultPlan,
     pub(crate) name: Option<String>,
 }
@@ -86,6 +87,7 @@ impl CardBuilder {
             variant: Variant::Plain,
             api_versions: None,
             mailbox_delay: Duration::ZERO,
+            pf_reset_time: Duration::from_millis(20),
             faults: FaultPlan::none(),
             name: None,
         }
@@ -168,6 +170,14 @@ impl CardBuilder {
     #[must_use]
     pub const fn mailbox_delay(mut self, delay: Duration) -> Self {
         self.mailbox_delay = delay;
+        self
+    }
+
+    /// How long a reset of the port that the PF does by itself (a change of MTU) keeps RSTI set; 20 ms by default, where
+    /// hardware takes 1 to 3 s.
+    #[must_use]
+    pub const fn pf_reset_time(mut self, time: Duration) -> Self {
+        self.pf_reset_time = time;
         self
     }
 

@@ -169,7 +169,7 @@ impl PciFunction for SimFunction {
     }
 
     fn vector_count(&self) -> u32 {
-        VECTORS as u32
+        u32::try_from(VECTORS).unwrap_or(0)
     }
 
     fn enable_vectors(&self, events: &[Event]) -> Result<(), PciError> {

@@ -33,7 +33,7 @@ pub(crate) struct Irq {
     due: u32,
     /// When each vector may send again.
     ready: [Duration; VECTORS],
-    /// MSI-X table entries masked (vector control bit 0).
+    /// MSI-X table entries masked (vector control bit 0): those that nobody routed.
     masked: u32,
     /// PBA.
     pending: u32,
@@ -103,16 +103,6 @@ impl Irq {
         self.routes = None;
         self.masked = ALL;
         self.pending = 0;
-    }
-
-    /// Masks or unmasks a vector in the MSI-X table; says whether something pending is to go out now.
-    pub(crate) const fn set_masked(&mut self, vector: usize, masked: bool) {
-        let bit = (1 << vector) & ALL;
-        if masked {
-            self.masked |= bit;
-        } else {
-            self.masked &= !bit;
-        }
     }
 
     /// The PBA.

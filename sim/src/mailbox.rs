@@ -159,11 +159,6 @@ impl Mailbox {
         self.rstd = true;
     }
 
-    /// RSTI as a level.
-    pub(crate) const fn resetting(&self) -> bool {
-        self.rsti
-    }
-
     /// A VF reset of either kind: its ownership goes, VFLRE is set. RSTI, the memory and pending PF signals stay.
     pub(crate) const fn vf_reset(&mut self) {
         self.vfu = false;

@@ -1,10 +1,16 @@
 //! The administrator's side of the PF: `ip link set PF …`, `ip link set PF vf N …`, `bridge fdb …`, pulling the cable.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use vfnic_hw::{Family, Model};
+
+use super::is_unicast;
 use crate::card::Shared;
-use crate::data::Mac;
+use crate::data::{LinkState, Mac};
+use crate::state::CardState;
+use crate::vf::pool;
 
 /// A knob that could not be turned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,8 +100,16 @@ impl Pf {
     ///
     /// [`PfError::NoVf`], or [`PfError::Refused`] for a multicast address.
     pub fn set_vf_mac(&self, vf: u16, mac: Mac) -> Result<(), PfError> {
-        let _ = mac;
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            if mac != [0; 6] && !is_unicast(mac) {
+                return Err(refused(
+                    "mac",
+                    format!("{mac:02x?}"),
+                    "a VF's address is unicast",
+                ));
+            }
+            state.knob_mac(vf, mac)
+        })
     }
 
     /// `ip link set PF vf N vlan V qos Q`: port VLAN; 0 and 0 end it. Takes effect at once.
@@ -104,8 +118,13 @@ impl Pf {
     ///
     /// [`PfError::NoVf`], or [`PfError::Refused`] for a VLAN above 4095 or a priority above 7.
     pub fn set_vf_vlan(&self, vf: u16, vlan: u16, qos: u8) -> Result<(), PfError> {
-        let _ = (vlan, qos);
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            if vlan > 4095 || qos > 7 {
+                let value = format!("vlan {vlan} qos {qos}");
+                return Err(refused("vlan", value, "VLANs go to 4095, priorities to 7"));
+            }
+            state.knob_vlan(vf, vlan, qos)
+        })
     }
 
     /// `ip link set PF vf N spoofchk on|off`.
@@ -114,8 +133,14 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn set_vf_spoofchk(&self, vf: u16, on: bool) -> Result<(), PfError> {
-        let _ = on;
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            state.control.pf.vfs[vf].spoofchk = on;
+            match state.control.model.family() {
+                Family::Ixgbevf => state.ixgbe_spoof(vf, on),
+                Family::Igbvf => state.igb_spoof(vf, on),
+            }
+            Ok(())
+        })
     }
 
     /// `ip link set PF vf N trust on|off`. On ixgbe the VF loses clear-to-send and is pinged, so that it resets itself.
@@ -124,8 +149,16 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn set_vf_trust(&self, vf: u16, on: bool) -> Result<(), PfError> {
-        let _ = on;
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            let this = &mut state.control.pf.vfs[vf];
+            if this.trusted != on {
+                this.trusted = on;
+                if state.control.model.family() == Family::Ixgbevf {
+                    state.restart_vf(vf);
+                }
+            }
+            Ok(())
+        })
     }
 
     /// `ip link set PF vf N state auto|enable|disable` (ixgbe only).
@@ -133,9 +166,24 @@ impl Pf {
     /// # Errors
     ///
     /// [`PfError::NoVf`], or [`PfError::Unsupported`] on igb.
-    pub fn set_vf_state(&self, vf: u16, state: VfLink) -> Result<(), PfError> {
-        let _ = state;
-        self.check(vf)
+    pub fn set_vf_state(&self, vf: u16, link: VfLink) -> Result<(), PfError> {
+        self.on_vf(vf, |state, vf| {
+            if state.control.model.family() == Family::Igbvf {
+                return Err(PfError::Unsupported {
+                    what: "state",
+                    why: "igb has no such knob",
+                });
+            }
+            state.control.pf.vfs[vf].link = link;
+            // Linux's PF takes `enable` without doing anything.
+            if link != VfLink::Enable {
+                let up = state.control.pf.up;
+                state.control.pf.vfs[vf].link_enable = link == VfLink::Auto && up;
+                state.ixgbe_set_rx_tx(vf);
+                state.restart_vf(vf);
+            }
+            Ok(())
+        })
     }
 
     /// `ip link set PF vf N max_tx_rate R`: megabits a second for each TX queue of the VF, 0 for no limit.
@@ -145,8 +193,27 @@ impl Pf {
     /// [`PfError::NoVf`]; [`PfError::Refused`] outside 11 to the link's speed, or while the link is down;
     /// [`PfError::Unsupported`] on the I350.
     pub fn set_vf_max_tx_rate(&self, vf: u16, mbps: u32) -> Result<(), PfError> {
-        let _ = mbps;
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            let link = state.path.filters().link();
+            let (model, least) = (state.control.model, match state.control.model.family() {
+                Family::Ixgbevf => 11,
+                Family::Igbvf => 1,
+            });
+            if model == Model::I350 {
+                return Err(PfError::Unsupported {
+                    what: "max_tx_rate",
+                    why: "the I350 has no rate limiter for VFs",
+                });
+            }
+            let possible = link.up && (model.family() == Family::Igbvf || link.mbps == 10_000);
+            if !possible || (mbps != 0 && !(least..=link.mbps).contains(&mbps)) {
+                let why = "it is 0, or more than 10 Mb/s and at most the speed of a link that is up (on ixgbe at 10G)";
+                return Err(refused("max_tx_rate", mbps.to_string(), why));
+            }
+            state.control.pf.vfs[vf].max_tx_rate = mbps;
+            state.path.set_rate(pool(vf), (mbps > 0).then_some(mbps));
+            Ok(())
+        })
     }
 
     /// `ip link set PF mtu N`: the PF resets itself.
@@ -155,20 +222,40 @@ impl Pf {
     ///
     /// [`PfError::Refused`] outside 68 to 9710 (igb: 9216).
     pub fn set_mtu(&self, mtu: u16) -> Result<(), PfError> {
-        let _ = mtu;
-        Ok(())
+        self.card.with(|state| {
+            let most = match state.control.model.family() {
+                Family::Ixgbevf => 9710,
+                Family::Igbvf => 9216,
+            };
+            if !(68..=most).contains(&mtu) {
+                return Err(refused(
+                    "mtu",
+                    mtu.to_string(),
+                    "it is 68 to 9710 (igb: 9216)",
+                ));
+            }
+            if state.control.pf.mtu != mtu {
+                state.control.pf.mtu = mtu;
+                state.reset_port_for(None);
+            }
+            Ok(())
+        })
     }
 
     /// `ip link set PF up`.
-    pub fn up(&self) {}
+    pub fn up(&self) {
+        self.card.with(|state| state.set_port_up(true));
+    }
 
     /// `ip link set PF down`: VFs are pinged without clear-to-send, then the port is reset; RSTI stays until [`up`](Self::up).
-    pub fn down(&self) {}
+    pub fn down(&self) {
+        self.card.with(|state| state.set_port_up(false));
+    }
 
     /// A reset of the whole port, as after a TX hang of the PF: RSTI for `time` of the card's clock, every VF's queues
     /// and interrupt registers lost, then RSTD and a ping.
     pub fn reset(&self, time: Duration) {
-        let _ = time;
+        self.card.with(|state| state.reset_port_for(Some(time)));
     }
 
     /// Pings one VF as the PF does on a link change.
@@ -177,12 +264,21 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn ping(&self, vf: u16) -> Result<(), PfError> {
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            state.ping(vf);
+            Ok(())
+        })
     }
 
     /// Plugs the cable in or pulls it. The PF pings every VF.
     pub fn set_link(&self, up: bool) {
-        let _ = up;
+        self.card.with(|state| {
+            let cable = LinkState {
+                up,
+                ..state.control.pf.cable
+            };
+            state.set_cable(cable);
+        });
     }
 
     /// Changes the speed of the link, in Mb/s.
@@ -191,13 +287,34 @@ impl Pf {
     ///
     /// [`PfError::Refused`] for a speed the model does not have.
     pub fn set_speed(&self, mbps: u32) -> Result<(), PfError> {
-        let _ = mbps;
-        Ok(())
+        self.card.with(|state| {
+            let speeds: &[u32] = match state.control.model {
+                Model::I82576 | Model::I350 => &[10, 100, 1_000],
+                Model::I82599 | Model::X540 => &[100, 1_000, 10_000],
+                Model::X550 => &[10, 100, 1_000, 2_500, 5_000, 10_000],
+            };
+            if !speeds.contains(&mbps) {
+                return Err(refused(
+                    "speed",
+                    mbps.to_string(),
+                    "the model does not have it",
+                ));
+            }
+            let cable = LinkState {
+                mbps,
+                ..state.control.pf.cable
+            };
+            state.set_cable(cable);
+            Ok(())
+        })
     }
 
     /// `ip link set PF promisc on|off`.
     pub fn set_promiscuous(&self, on: bool) {
-        let _ = on;
+        self.card.with(|state| {
+            state.control.pf.promiscuous = on;
+            state.apply_promiscuous(on);
+        });
     }
 
     /// `bridge fdb add M dev PF`: frames to `mac` from a VF go to the PF's own port instead of the wire.
@@ -206,13 +323,29 @@ impl Pf {
     ///
     /// [`PfError::Refused`] when the address table is full.
     pub fn fdb_add(&self, mac: Mac) -> Result<(), PfError> {
-        let _ = mac;
-        Ok(())
+        self.card.with(|state| {
+            let pool = state.path.filters().pf_pool();
+            if !state.add_mac_filter(mac, pool) {
+                return Err(refused(
+                    "fdb",
+                    format!("{mac:02x?}"),
+                    "the address table is full",
+                ));
+            }
+            state.control.pf.fdb.push(mac);
+            Ok(())
+        })
     }
 
     /// `bridge fdb del M dev PF`.
     pub fn fdb_remove(&self, mac: Mac) {
-        let _ = mac;
+        self.card.with(|state| {
+            let pool = state.path.filters().pf_pool();
+            if let Some(place) = state.control.pf.fdb.iter().position(|own| *own == mac) {
+                state.control.pf.fdb.remove(place);
+                state.remove_mac_filter(mac, pool);
+            }
+        });
     }
 
     /// Lets VFs ask for the PF's RSS table and key (82599 and X540: `query_rss on`).
@@ -221,8 +354,16 @@ impl Pf {
     ///
     /// [`PfError::NoVf`], or [`PfError::Unsupported`] on other models.
     pub fn set_vf_rss_query(&self, vf: u16, on: bool) -> Result<(), PfError> {
-        let _ = on;
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            if !matches!(state.control.model, Model::I82599 | Model::X540) {
+                return Err(PfError::Unsupported {
+                    what: "query_rss",
+                    why: "only VFs of the 82599 and X540 share the PF's table",
+                });
+            }
+            state.control.pf.vfs[vf].rss_query = on;
+            Ok(())
+        })
     }
 
     /// Asks whoever holds the VF to let go of it, as `sriov_numvfs=0` does first.
@@ -231,7 +372,12 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn request_vf(&self, vf: u16) -> Result<(), PfError> {
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            if let Some(request) = &state.control.vfs[vf].request {
+                request.signal();
+            }
+            Ok(())
+        })
     }
 
     /// Takes a VF off the bus: every read is all-ones from now on.
@@ -240,7 +386,10 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn remove_vf(&self, vf: u16) -> Result<(), PfError> {
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            state.set_removed(vf, true);
+            Ok(())
+        })
     }
 
     /// Puts a removed VF back, as new.
@@ -249,7 +398,10 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn return_vf(&self, vf: u16) -> Result<(), PfError> {
-        self.check(vf)
+        self.on_vf(vf, |state, vf| {
+            state.set_removed(vf, false);
+            Ok(())
+        })
     }
 
     /// What the PF knows of a VF.
@@ -258,16 +410,118 @@ impl Pf {
     ///
     /// [`PfError::NoVf`].
     pub fn vf(&self, vf: u16) -> Result<VfInfo, PfError> {
-        self.check(vf)?;
-        Ok(VfInfo::default())
+        self.on_vf(vf, |state, vf| {
+            let this = &state.control.pf.vfs[vf];
+            Ok(VfInfo {
+                mac: this.mac,
+                mac_administered: this.mac_administered,
+                vlan: this.vlan,
+                qos: this.qos,
+                spoofchk: this.spoofchk,
+                trust: this.trusted,
+                state: this.link,
+                max_tx_rate: this.max_tx_rate,
+                clear_to_send: this.clear_to_send,
+                api: this.api,
+                spoofed: this.spoofed,
+            })
+        })
     }
 
-    fn check(&self, vf: u16) -> Result<(), PfError> {
-        let have = self.card.with(|state| state.control.vf_count);
-        if vf < have {
-            Ok(())
-        } else {
-            Err(PfError::NoVf { vf, have })
+    /// The PF's own address.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        self.card.with(|state| state.control.pf.mac)
+    }
+
+    fn on_vf<R>(
+        &self,
+        vf: u16,
+        what: impl FnOnce(&mut CardState, usize) -> Result<R, PfError>,
+    ) -> Result<R, PfError> {
+        self.card.with(|state| {
+            let have = state.control.vf_count;
+            if vf < have {
+                what(state, usize::from(vf))
+            } else {
+                Err(PfError::NoVf { vf, have })
+            }
+        })
+    }
+}
+
+const fn refused(what: &'static str, value: String, why: &'static str) -> PfError {
+    PfError::Refused { what, value, why }
+}
+
+impl CardState {
+    /// The administrator sets a VF's address, or takes it away.
+    fn knob_mac(&mut self, vf: usize, mac: Mac) -> Result<(), PfError> {
+        let full = || refused("mac", format!("{mac:02x?}"), "the address table is full");
+        match self.control.model.family() {
+            Family::Ixgbevf if mac == [0; 6] => {
+                let old = self.control.pf.vfs[vf].mac;
+                self.remove_mac_filter(old, pool(vf));
+                self.control.pf.vfs[vf].mac = mac;
+            }
+            Family::Ixgbevf => self.ixgbe_change_mac(vf, mac).map_err(|_| full())?,
+            Family::Igbvf => {
+                self.control.pf.vfs[vf].mac = mac;
+                self.igb_set_rar(vf, mac);
+            }
         }
+        self.control.pf.vfs[vf].mac_administered = mac != [0; 6];
+        Ok(())
+    }
+
+    /// The administrator sets a port VLAN, or ends it.
+    fn knob_vlan(&mut self, vf: usize, vlan: u16, qos: u8) -> Result<(), PfError> {
+        let old = self.control.pf.vfs[vf].vlan;
+        let pool = pool(vf);
+        let filters = self.path.filters_mut();
+        filters.remove_vlan(old, pool);
+        if !filters.add_vlan(vlan, pool) {
+            filters.add_vlan(old, pool);
+            return Err(refused("vlan", vlan.to_string(), "the VLAN table is full"));
+        }
+        let this = &mut self.control.pf.vfs[vf];
+        this.vlan = vlan;
+        this.qos = qos;
+        self.apply_port_vlan(vf);
+        let filters = self.path.filters_mut();
+        match self.control.model.family() {
+            Family::Ixgbevf => {
+                let hide = vlan != 0 && self.control.model == Model::X550;
+                filters.set_hide_vlan(pool, hide);
+            }
+            Family::Igbvf => filters.set_strip(pool, vlan != 0),
+        }
+        Ok(())
+    }
+
+    /// ixgbe makes a VF start over: it loses clear-to-send and is told by a ping without it.
+    fn restart_vf(&mut self, vf: usize) {
+        self.control.pf.vfs[vf].clear_to_send = false;
+        if self.control.pf.running() {
+            self.ping(vf);
+        }
+    }
+
+    /// Takes a VF off the bus, or puts it back as new.
+    fn set_removed(&mut self, vf: usize, removed: bool) {
+        let family = self.control.model.family();
+        if self.control.vfs[vf].removed == removed {
+            return;
+        }
+        if removed {
+            self.vf_flr(vf);
+        } else {
+            self.control.vfs[vf].regs.power_on(family);
+            self.push_queues(vf);
+        }
+        let this = &mut self.control.vfs[vf];
+        this.removed = removed;
+        this.tails.removed.store(removed, Ordering::Relaxed);
+        self.update_dma(vf);
     }
 }

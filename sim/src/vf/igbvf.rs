@@ -71,11 +71,7 @@ impl CardState {
         let at = index as usize;
         let this = &mut self.control.vfs[vf];
         match *reg {
-            r::VTCTRL => {
-                if value & RST != 0 {
-                    self.vf_software_reset(vf);
-                }
-            }
+            r::VTCTRL if value & RST != 0 => self.vf_software_reset(vf),
             r::VMBMEM => self.write_mailbox_memory(vf, index, value),
             r::V2PMAILBOX => self.write_mailbox(vf, value),
             r::PBACL => this.irq.clear_pending(value),

@@ -83,11 +83,7 @@ impl CardState {
         let at = index as usize;
         let this = &mut self.control.vfs[vf];
         match *reg {
-            r::VFCTRL => {
-                if value & RST != 0 {
-                    self.vf_software_reset(vf);
-                }
-            }
+            r::VFCTRL if value & RST != 0 => self.vf_software_reset(vf),
             r::VTEICR => this.irq.clear_cause(value),
             r::VTEICS => this.irq.set_cause(value),
             r::VTEIMS => this.irq.set_mask(value),

@@ -154,7 +154,7 @@ impl CardState {
         if self.control.vfs[vf].removed {
             return u32::MAX;
         }
-        if offset % 4 != 0 || offset >= BAR_LEN {
+        if !offset.is_multiple_of(4) || offset >= BAR_LEN {
             self.violation(vf, ViolationKind::BadAccess { offset });
             return u32::MAX;
         }
@@ -177,7 +177,7 @@ impl CardState {
         if self.control.vfs[vf].removed {
             return;
         }
-        if offset % 4 != 0 || offset >= BAR_LEN {
+        if !offset.is_multiple_of(4) || offset >= BAR_LEN {
             self.violation(vf, ViolationKind::BadAccess { offset });
             return;
         }

@@ -1,0 +1,13 @@
+//! The card's control side, driven by raw register accesses with numbers from the reference; no driver, no constants of
+//! the crate under test.
+
+mod card;
+mod faults;
+mod interrupts;
+mod iommu;
+mod knobs;
+mod mailbox_igb;
+mod mailbox_ixgbe;
+mod raw;
+mod registers;
+mod reset;
