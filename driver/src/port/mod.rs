@@ -15,7 +15,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use vfnic_hw::Model;
+use vfnic_hw::{Model, PciIds};
 use vfnic_ring::{Batch, Pool};
 
 pub(crate) use device::Device;
@@ -114,6 +114,12 @@ impl Port {
     #[must_use]
     pub fn model(&self) -> Model {
         self.shared.device.model
+    }
+
+    /// The ids the function shows.
+    #[must_use]
+    pub fn ids(&self) -> PciIds {
+        self.shared.device.function.ids()
     }
 
     /// The VF's address, and where it comes from.
