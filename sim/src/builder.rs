@@ -8,6 +8,7 @@ use crate::card::Card;
 use crate::clock::VirtualClock;
 use crate::fault::FaultPlan;
 use crate::pf::{PfPersonality, Variant};
+use crate::uplink::Port;
 
 /// A card could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +56,7 @@ pub enum AutoStep {
 }
 
 /// What a card is to be; made by [`Card::builder`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct CardBuilder {
     pub(crate) model: Model,
     pub(crate) vfs: u16,
@@ -71,6 +72,8 @@ pub struct CardBuilder {
     pub(crate) pf_reset_time: Duration,
     pub(crate) faults: FaultPlan,
     pub(crate) name: Option<String>,
+    pub(crate) uplink: Option<Box<dyn Port>>,
+    pub(crate) host: Option<Box<dyn Port>>,
 }
 
 impl CardBuilder {
@@ -90,6 +93,8 @@ impl CardBuilder {
             pf_reset_time: Duration::from_millis(20),
             faults: FaultPlan::none(),
             name: None,
+            uplink: None,
+            host: None,
         }
     }
 
@@ -192,6 +197,20 @@ impl CardBuilder {
     #[must_use]
     pub fn name(mut self, name: &str) -> Self {
         self.name = Some(name.to_owned());
+        self
+    }
+
+    /// What the wire leads to; nowhere by default.
+    #[must_use]
+    pub fn uplink(mut self, port: Box<dyn Port>) -> Self {
+        self.uplink = Some(port);
+        self
+    }
+
+    /// What lies behind the PF's own port; nothing by default.
+    #[must_use]
+    pub fn host(mut self, port: Box<dyn Port>) -> Self {
+        self.host = Some(port);
         self
     }
 

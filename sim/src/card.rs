@@ -6,18 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use vfnic_hw::{Clock, DmaSpace, Family, Iova, Model, PciError, PciFunction, RealClock};
+use vfnic_hw::{Clock, Family, Iova, Model, PciError, PciFunction, RealClock};
 
 use crate::builder::{AutoStep, BuildError, CardBuilder};
 use crate::clock::{Stepped, VirtualClock};
-use crate::data::{DataPath, VfStats};
+use crate::data::{Completion, DataPath, VfStats, WireStats};
 use crate::fault::{FaultPlan, Faults, Rule};
 use crate::function::SimFunction;
 use crate::iommu::{Master, SimSpace};
 use crate::pf::{Pf, PfState};
 use crate::run::{self, Waker};
 use crate::state::{CardState, Control};
-use crate::vf::{QUEUES, Tails, Vf, pool};
+use crate::uplink::Port;
+use crate::vf::{QUEUES, Tails, Vf, Words, pool};
 use crate::violation::{Violation, ViolationKind, Violations};
 
 /// A simulated card: a PF, its VFs, the switch between them.
@@ -178,7 +179,7 @@ impl Card {
                 Vf::new(
                     model,
                     builder.variant.device_id(model),
-                    lines(&mut path, vf),
+                    words(&mut path, vf),
                 )
             })
             .collect::<Vec<_>>();
@@ -199,6 +200,12 @@ impl Card {
             path,
         };
         state.power_on();
+        if let Some(port) = builder.uplink {
+            state.path.set_uplink(port);
+        }
+        if let Some(port) = builder.host {
+            state.path.set_host(port);
+        }
         let waker = Waker::new().map_err(os("eventfd"))?;
         let shared = Arc::new_cyclic(|me| Shared {
             model,
@@ -302,6 +309,61 @@ impl Card {
             .filter(|_| vf < self.vf_count())
     }
 
+    /// All counters of the card.
+    #[must_use]
+    pub fn stats(&self) -> CardStats {
+        self.shared.with(|state| {
+            let vfs = state.control.vf_count;
+            let pool = |pool: u16| {
+                let pool = u8::try_from(pool).unwrap_or(u8::MAX);
+                state.path.stats(pool).copied().unwrap_or_default()
+            };
+            CardStats {
+                vfs: (0..vfs).map(pool).collect(),
+                pf: pool(vfs),
+                wire: *state.path.wire_stats(),
+            }
+        })
+    }
+
+    /// Sets every hardware counter of a VF to where `before` packets or octets are left until it wraps.
+    pub fn preset_counters_near_wrap(&self, vf: u16, before: u32) {
+        let pool = u8::try_from(vf).unwrap_or(u8::MAX);
+        self.shared.with(|state| {
+            if let Some(stats) = state.path.stats_mut(pool) {
+                stats.preset_near_wrap(before);
+            }
+        });
+    }
+
+    /// Connects the wire to something else.
+    pub fn set_uplink(&self, port: Box<dyn Port>) {
+        self.shared.with(|state| {
+            state.path.set_uplink(port);
+            state.control.rung = true;
+        });
+    }
+
+    /// Connects the host behind the PF's own port to something else.
+    pub fn set_host(&self, port: Box<dyn Port>) {
+        self.shared.with(|state| {
+            state.path.set_host(port);
+            state.control.rung = true;
+        });
+    }
+
+    /// How completions are published: at once, in bursts, late, with rubbish where the hardware leaves it undefined.
+    pub fn set_completion(&self, completion: Completion) {
+        self.shared
+            .with(|state| state.path.set_completion(completion));
+    }
+
+    /// What wakes the card's thread when something outside has frames for it.
+    #[must_use]
+    pub fn notifier(&self) -> Notifier {
+        Notifier(Arc::downgrade(&self.shared))
+    }
+
     /// The breaches of the hardware's rules recorded so far (the first 256 in full), oldest first.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
@@ -351,13 +413,6 @@ impl Card {
     pub fn cpu_time(&self) -> Duration {
         Duration::from_nanos(self.shared.cpu_nanos.load(Ordering::Relaxed))
     }
-
-    /// A space that a function opened by [`function`](Self::function) would get, to share it between several.
-    #[must_use]
-    pub fn new_space() -> (SimSpace, Arc<dyn DmaSpace>) {
-        let space = SimSpace::new();
-        (space.clone(), Arc::new(space))
-    }
 }
 
 impl Drop for Card {
@@ -367,6 +422,30 @@ impl Drop for Card {
         if let Some(thread) = self.thread.take() {
             // A panic of the card's thread has been reported on stderr already; it must not become a second one here.
             let _ = thread.join();
+        }
+    }
+}
+
+/// All counters of a card.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CardStats {
+    /// The VFs', by number.
+    pub vfs: Vec<VfStats>,
+    /// The PF's own port's.
+    pub pf: VfStats,
+    /// The wire's.
+    pub wire: WireStats,
+}
+
+/// Tells a card that one of its ports has frames. Needed only while its thread may sleep; a stepped card looks by itself.
+#[derive(Clone, Debug)]
+pub struct Notifier(Weak<Shared>);
+
+impl Notifier {
+    /// Wakes the card's thread if it sleeps. What it is to see must have been stored before.
+    pub fn notify(&self) {
+        if let Some(card) = self.0.upgrade() {
+            card.waker.wake();
         }
     }
 }
@@ -445,13 +524,19 @@ impl CardState {
     }
 }
 
-/// The tail words of a VF's queues, RX and TX.
-fn lines(path: &mut DataPath, vf: u16) -> [Vec<Arc<crate::data::Line>>; 2] {
+/// The head and tail words of a VF's queues.
+fn words(path: &mut DataPath, vf: u16) -> Words {
     let pool = pool(usize::from(vf));
-    let mut words = [Vec::new(), Vec::new()];
+    let mut words = Words::default();
     for queue in (0..).take(QUEUES) {
-        words[0].extend(path.rx(pool, queue).map(|rx| rx.tail_word()));
-        words[1].extend(path.tx(pool, queue).map(|tx| tx.tail_word()));
+        if let Some(rx) = path.rx(pool, queue) {
+            words.tails[0].push(rx.tail_word());
+            words.heads[0].push(rx.head_word());
+        }
+        if let Some(tx) = path.tx(pool, queue) {
+            words.tails[1].push(tx.tail_word());
+            words.heads[1].push(tx.head_word());
+        }
     }
     words
 }

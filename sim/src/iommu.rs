@@ -106,6 +106,51 @@ impl SimSpace {
         self.0.table().refuse = count;
     }
 
+    /// Maps memory that somebody else has allocated at the address of his choice, as a guest's IOMMU driver does. False
+    /// when it overlaps a mapping that is there, and nothing is done then.
+    #[must_use]
+    pub fn insert(&self, mapping: Mapping) -> bool {
+        let mut table = self.0.table();
+        let place = table
+            .mappings
+            .partition_point(|other| other.iova() < mapping.iova());
+        let clear = |other: Option<&Mapping>| {
+            other.is_none_or(|other| end(other) <= mapping.iova() || end(&mapping) <= other.iova())
+        };
+        if !clear(table.mappings.get(place))
+            || !clear(
+                place
+                    .checked_sub(1)
+                    .and_then(|before| table.mappings.get(before)),
+            )
+        {
+            return false;
+        }
+        self.0
+            .mapped
+            .fetch_add(mapping.len() as u64, Ordering::Relaxed);
+        table.mappings.insert(place, mapping);
+        // ORDERING: as in `Space::unmap`.
+        self.0.generation.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Ends every mapping whose first address lies in `first..=last`; no DMA to any of them is running or can start
+    /// once this returns. Says how many there were.
+    pub fn remove(&self, first: u64, last: u64) -> usize {
+        let gone: Vec<(Iova, usize)> = {
+            let table = self.0.table();
+            let hit = |mapping: &&Mapping| (first..=last).contains(&mapping.iova());
+            let hits = table.mappings.iter().filter(hit);
+            hits.map(|mapping| (Iova(mapping.iova()), mapping.len()))
+                .collect()
+        };
+        for (iova, len) in &gone {
+            self.0.unmap(*iova, *len);
+        }
+        gone.len()
+    }
+
     /// The space as the data path asks it.
     pub(crate) fn translate(&self) -> Arc<dyn Translate> {
         self.0.clone()

@@ -26,7 +26,7 @@ mod vf;
 mod violation;
 
 pub use builder::{AutoStep, BuildError, CardBuilder};
-pub use card::{Card, CardFaults};
+pub use card::{Card, CardFaults, CardStats, Notifier};
 pub use clock::VirtualClock;
 pub use dma::{DmaFault, Mapping, Translate};
 pub use fault::{Action, FaultPlan, Point, Rule};

@@ -236,7 +236,9 @@ impl Pf {
             }
             if state.control.pf.mtu != mtu {
                 state.control.pf.mtu = mtu;
-                state.reset_port_for(None);
+                // With nobody there to see it the reset takes no time.
+                let seen = state.control.vfs.iter().any(|vf| vf.open);
+                state.reset_port_for(if seen { None } else { Some(Duration::ZERO) });
             }
             Ok(())
         })

@@ -223,6 +223,9 @@ impl CardState {
         self.control.pf.back_at = Some(at);
         self.control.due_at(at);
         self.apply_link();
+        if at <= self.control.now {
+            self.port_back();
+        }
     }
 
     /// The port is ready again: reprogrammed, PFRSTD, and every VF pinged without clear-to-send.

@@ -16,7 +16,6 @@ use vfnic_hw::regs::{self, Access, Reg};
 use vfnic_hw::{Event, Family, Model};
 
 use crate::config::Config;
-use crate::data::Line;
 use crate::fault::{Action, Point};
 use crate::iommu::SimSpace;
 use crate::irq::Irq;
@@ -24,7 +23,7 @@ use crate::mailbox::Mailbox;
 use crate::state::CardState;
 use crate::violation::ViolationKind;
 
-pub(crate) use queue::{Direction, QUEUES, Tails};
+pub(crate) use queue::{Direction, QUEUES, Tails, Words};
 
 /// Bytes of BAR 0.
 pub(crate) const BAR_LEN: u32 = 0x4000;
@@ -68,7 +67,7 @@ pub(crate) struct Registers {
 }
 
 impl Vf {
-    pub(crate) fn new(model: Model, device: u16, lines: [Vec<Arc<Line>>; 2]) -> Self {
+    pub(crate) fn new(model: Model, device: u16, words: Words) -> Self {
         let family = model.family();
         let mut vf = Self {
             mailbox: Mailbox::new(),
@@ -80,7 +79,7 @@ impl Vf {
             request: None,
             error: None,
             removed: false,
-            tails: Arc::new(Tails::new(lines)),
+            tails: Arc::new(Tails::new(words)),
         };
         vf.regs.power_on(family);
         vf

@@ -81,10 +81,17 @@ impl Tx {
     }
 }
 
+/// A VF's head and tail words, RX queues and TX queues.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    pub(crate) tails: [Vec<Arc<Line>>; 2],
+    pub(crate) heads: [Vec<Arc<Line>>; 2],
+}
+
 /// One VF's words outside the lock.
 #[derive(Debug)]
 pub(crate) struct Tails {
-    words: [Vec<Arc<Line>>; 2],
+    words: Words,
     /// Descriptors in the ring while a tail may be written, else 0; one word a queue, RX first.
     limits: [[AtomicU32; QUEUES]; 2],
     /// The function is gone: writes go nowhere.
@@ -92,7 +99,7 @@ pub(crate) struct Tails {
 }
 
 impl Tails {
-    pub(crate) fn new(words: [Vec<Arc<Line>>; 2]) -> Self {
+    pub(crate) fn new(words: Words) -> Self {
         Self {
             words,
             limits: Default::default(),
@@ -107,7 +114,7 @@ impl Tails {
         if self.removed.load(Ordering::Relaxed) {
             return true;
         }
-        let Some(word) = self.words[side].get(queue) else {
+        let Some(word) = self.words.tails[side].get(queue) else {
             return false;
         };
         word.store(tail & 0xffff);
@@ -115,7 +122,14 @@ impl Tails {
     }
 
     pub(crate) fn get(&self, direction: Direction, queue: usize) -> u32 {
-        self.words[direction as usize]
+        self.words.tails[direction as usize]
+            .get(queue)
+            .map_or(0, |word| word.load())
+    }
+
+    /// The head, as the data path last moved it.
+    pub(crate) fn head(&self, direction: Direction, queue: usize) -> u32 {
+        self.words.heads[direction as usize]
             .get(queue)
             .map_or(0, |word| word.load())
     }
@@ -206,15 +220,6 @@ impl CardState {
         self.push_tx(vf, index as usize);
     }
 
-    pub(crate) fn head(&mut self, vf: usize, direction: Direction, index: u32) -> u32 {
-        let (pool, queue) = (pool(vf), pool(index as usize));
-        match direction {
-            Direction::Rx => self.path.rx(pool, queue).map(|rx| rx.head_word()),
-            Direction::Tx => self.path.tx(pool, queue).map(|tx| tx.head_word()),
-        }
-        .map_or(0, |word| word.load())
-    }
-
     /// RDH and TDH: written while disabled only. Some drivers write 0 just after enabling, when it is 0 anyway.
     pub(crate) fn write_head(
         &mut self,
@@ -227,7 +232,7 @@ impl CardState {
         let (pool, queue) = (pool(vf), pool(index as usize));
         let enabled = self.is_enabled(vf, direction, index as usize);
         if enabled {
-            if self.head(vf, direction, index) != value {
+            if self.control.vfs[vf].tails.head(direction, index as usize) != value {
                 let register = name(reg, index);
                 self.violation(vf, ViolationKind::ChangedWhileEnabled { register, value });
             }
