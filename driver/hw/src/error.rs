@@ -37,7 +37,7 @@ pub enum PciError {
         device: String,
     },
     /// Somebody else has the group or device open.
-    #[error("{device}: {path} is held by another process{}; stop it first", holder.as_deref().map(|h| format!(" ({h})")).unwrap_or_default())]
+    #[error("{device}: {path} is held by {}; stop it first", holder.as_deref().unwrap_or("another process"))]
     Busy {
         /// The address asked for.
         device: String,
