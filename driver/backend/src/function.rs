@@ -35,9 +35,15 @@ pub(crate) struct VfioFunction {
     error: Option<Event>,
     request: Option<Event>,
     bars: Mutex<BTreeMap<u8, Window>>,
-    /// Held by whatever changes interrupts, bus mastering or the reset state. True while MSI-X is on.
-    control: Mutex<bool>,
+    control: Mutex<Control>,
     clock: Arc<RealClock>,
+}
+
+/// Held by whatever changes interrupts, bus mastering or the reset state.
+#[derive(Debug, Default)]
+struct Control {
+    /// MSI-X vectors routed to events at present.
+    routed: u32,
 }
 
 /// An open function: the descriptor, then its place in the space.
@@ -138,21 +144,21 @@ impl VfioFunction {
         Ok(self.config.offset + u64::from(offset))
     }
 
-    fn control(&self) -> MutexGuard<'_, bool> {
+    fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bus_master(&self, _control: &MutexGuard<'_, bool>, on: bool) -> Result<(), PciError> {
+    fn bus_master(&self, _control: &Control, on: bool) -> Result<(), PciError> {
         let mut command = [0; 2];
         self.read_config(config::COMMAND, &mut command)?;
         self.write_config(config::COMMAND, &config::with_bus_master(command, on))
     }
 
-    fn vectors_off(&self, control: &mut MutexGuard<'_, bool>) -> Result<(), PciError> {
-        if **control {
+    fn vectors_off(&self, control: &mut Control) -> Result<(), PciError> {
+        if control.routed != 0 {
             sys::clear_irqs(self.file(), VFIO_PCI_MSIX_IRQ_INDEX)
                 .map_err(|failed| self.refused(failed))?;
-            **control = false;
+            control.routed = 0;
         }
         Ok(())
     }
@@ -277,14 +283,18 @@ impl PciFunction for VfioFunction {
             });
         }
         let mut control = self.control();
-        self.vectors_off(&mut control)?;
-        if events.is_empty() {
+        // As many as before are replaced one by one. Any other number takes MSI-X off and on again, and a message that
+        // a live device sends in between is the kernel's to wonder about.
+        if control.routed != want {
+            self.vectors_off(&mut control)?;
+        }
+        if want == 0 {
             return Ok(());
         }
         let fds: Vec<_> = events.iter().map(AsFd::as_fd).collect();
         sys::set_irqs(self.file(), VFIO_PCI_MSIX_IRQ_INDEX, &fds)
             .map_err(|failed| self.refused(failed))?;
-        *control = true;
+        control.routed = want;
         Ok(())
     }
 

@@ -91,7 +91,7 @@ impl VfioSpace {
             return Err(PciError::Busy {
                 path: target.group_node.display().to_string(),
                 device: target.device,
-                holder: Some("this process, in the same space".to_owned()),
+                holder: Some("this process".to_owned()),
             });
         }
         let file = state.enter(&target, self.options())?;
@@ -122,19 +122,29 @@ impl State {
             Interface::Cdev => true,
             Interface::Auto => device_node && has_node(&options.dev.join("iommu")),
         };
+        // A user may have been given one kind of node and not the other.
+        let mut denied = None;
         if cdev {
             match Self::first::<Iommufd>(target, options, Iommufd::new) {
                 Ok((iommu, file)) => {
                     self.iommu = Some(iommu);
                     return Ok(file);
                 }
-                // A user may have been given one kind of node and not the other.
-                Err(PciError::Permission { .. })
-                    if options.interface == Interface::Auto && has_node(&target.group_node) => {}
+                Err(error @ PciError::Permission { .. })
+                    if options.interface == Interface::Auto && has_node(&target.group_node) =>
+                {
+                    denied = Some(error);
+                }
                 Err(error) => return Err(error),
             }
         }
-        let (iommu, file) = Self::first::<Container>(target, options, Container::new)?;
+        let (iommu, file) =
+            Self::first::<Container>(target, options, Container::new).map_err(|error| {
+                match (denied, error) {
+                    (Some(first), PciError::Permission { .. }) => first,
+                    (_, error) => error,
+                }
+            })?;
         self.iommu = Some(iommu);
         Ok(file)
     }
