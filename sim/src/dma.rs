@@ -4,12 +4,16 @@
 //! uses it, so nothing here forms a reference to a frame's bytes: they are copied, once, and judged from the copy.
 //! Descriptors are read and written as atomic words. DMA reaches mapped memory only, so never a register.
 
+mod shared;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vfnic_ring::{DmaBacking, DmaRegion};
 use vm_memory::VolatileSlice;
+
+pub(crate) use self::shared::{FileId, Sealed, SharedFile};
 
 /// One contiguous mapping of an IOVA space.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod data;
+pub mod serve;
 pub mod uplink;
 
 mod bar;

@@ -1,0 +1,14 @@
+//! The vfio-user server against clients that break every rule.
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers in these tests are small, or meant to be cut"
+)]
+
+mod client;
+mod descriptors;
+mod framing;
+mod fuzzed;
+mod interrupts;
+mod life;
+mod memory;
+mod regions;
