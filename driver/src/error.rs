@@ -6,8 +6,8 @@ use std::time::Duration;
 use vfnic_hw::{DmaError, PciError};
 use vfnic_ring::RingError;
 
-use crate::MacAddr;
 use crate::spec::SpecError;
+use crate::{MacAddr, QueueError};
 
 /// A port could not be opened or operated.
 #[expect(
@@ -29,6 +29,9 @@ pub enum Error {
     /// A mailbox request that was refused, or not answered.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),
+    /// A queue that is over, or a frame that cannot be sent.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The rings or the buffer pool.
     #[error(transparent)]
     Ring(#[from] RingError),

@@ -233,10 +233,8 @@ pub(crate) struct InterruptRegs {
     pub(crate) set: Reg,
     /// Writing a bit masks the vector.
     pub(crate) clear: Reg,
-    /// Cause register, when arming has to clear stale causes first.
-    pub(crate) cause: Option<Reg>,
-    /// Whether a vector masks itself when its message goes out.
-    pub(crate) masks_itself: bool,
+    /// Writing a bit clears the vector's pending cause.
+    pub(crate) cause: Reg,
 }
 
 /// The family of a device, with what depends on its model.

@@ -107,6 +107,25 @@ impl Device {
         }
     }
 
+    /// Clears pending causes of `vectors`, a mask, and unmasks them. Returns when that has arrived: a cause cleared on the
+    /// way belongs to something that can be seen in memory from then on.
+    ///
+    /// Causes come and stay while a vector is masked and its queue is polled. Left there, nearly every arming would be
+    /// followed by a wake-up for what was handled long ago.
+    pub(crate) fn arm(&self, vectors: u32) {
+        let interrupts = self.family.interrupts();
+        self.regs.write(interrupts.cause.addr(), vectors);
+        self.regs.write(interrupts.set.addr(), vectors);
+        // A device that is gone wakes nobody; the control side finds that out by itself.
+        let _ = self.regs.flush();
+    }
+
+    /// Masks `vectors`, a mask.
+    pub(crate) fn mask(&self, vectors: u32) {
+        self.regs
+            .write(self.family.interrupts().clear.addr(), vectors);
+    }
+
     /// For steps of `ticker`'s thread.
     pub(crate) fn io<'a>(&'a self, ticker: &'a Ticker) -> Io<'a> {
         Io {

@@ -70,6 +70,7 @@ impl Port {
                 Arc::clone(device),
                 shared.pairs,
                 control.settings.mtu,
+                shared.config.itr,
             ));
             let result = start_pairs(shared, &run);
             if result.is_ok() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::family::Io;
 use crate::mailbox::Notice;
+use crate::port::PortState;
 use crate::port::control::{Cause, Control};
 use crate::port::shared::{Shared, Slot};
-use crate::port::{Device, PortState};
 use crate::registers::Gone;
 use crate::wait::block_on;
 use crate::{Error, Event, Link};
@@ -159,7 +159,7 @@ impl Shared {
             return;
         };
         if plan.count > 1 && event.take() > 0 {
-            arm(&self.device, 1 << plan.mailbox);
+            self.device.arm(1 << plan.mailbox);
         }
     }
 
@@ -235,15 +235,6 @@ impl Shared {
         let hung = control.hang.look(io.ticker.now(), &progress);
         Ok(hung.then_some(Cause::TxHang))
     }
-}
-
-/// Unmasks `vectors`, a mask of them.
-pub(crate) fn arm(device: &Device, vectors: u32) {
-    let interrupts = device.family.interrupts();
-    if let Some(cause) = interrupts.cause {
-        device.regs.write(cause.addr(), vectors);
-    }
-    device.regs.write(interrupts.set.addr(), vectors);
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 //! Invariant: only the thread that owns a queue half ever enables that queue, and only under the gate, and only while
 //! the generation is even. So a queue that a half has seen disabled stays disabled until that half enables it.
 
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use vfnic_hw::Event;
 use vfnic_ring::{PoolMismatch, SendError};
 
+use crate::config::Itr;
 use crate::family::{Family, Io, VectorPlan};
 use crate::port::Device;
 use crate::registers::Gone;
@@ -57,6 +58,7 @@ pub(crate) struct Run {
     mtu: AtomicU16,
     queues: Vec<QueueWatch>,
     wakers: Mutex<Vec<Event>>,
+    itr: Itr,
     device: Arc<Device>,
 }
 
@@ -79,7 +81,7 @@ struct HalfWatch {
 pub(crate) use crate::family::Direction;
 
 impl Run {
-    pub(crate) fn new(device: Arc<Device>, pairs: u16, mtu: u16) -> Self {
+    pub(crate) fn new(device: Arc<Device>, pairs: u16, mtu: u16, itr: Itr) -> Self {
         Self {
             generation: AtomicU32::new(0),
             end: AtomicU8::new(RUNNING),
@@ -88,6 +90,7 @@ impl Run {
             mtu: AtomicU16::new(mtu),
             queues: (0..pairs).map(|_| QueueWatch::default()).collect(),
             wakers: Mutex::new(Vec::new()),
+            itr,
             device,
         }
     }
@@ -102,6 +105,11 @@ impl Run {
 
     pub(crate) fn plan(&self) -> &VectorPlan {
         &self.device.plan
+    }
+
+    /// How often vectors may fire.
+    pub(crate) const fn itr(&self) -> Itr {
+        self.itr
     }
 
     /// Number of queue pairs started.
@@ -169,11 +177,21 @@ impl Run {
     }
 
     /// An event to signal whenever the generation moves, for whoever sleeps on the queues.
-    pub(crate) fn add_waker(&self, waker: Event) {
+    pub(crate) fn add_waker(&self, waker: &Event) {
+        let mut wakers = self.wakers.lock().unwrap_or_else(PoisonError::into_inner);
+        let fd = waker.as_raw_fd();
+        if !wakers.iter().any(|known| known.as_raw_fd() == fd) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    /// Takes that back.
+    pub(crate) fn remove_waker(&self, waker: &Event) {
+        let fd = waker.as_raw_fd();
         self.wakers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(waker);
+            .retain(|known| known.as_raw_fd() != fd);
     }
 
     fn wake_all(&self) {
@@ -378,11 +396,6 @@ impl Life {
         if let Some(watch) = self.run.watch(self.queue, self.direction) {
             watch.fault.store(true, Ordering::Relaxed);
         }
-    }
-
-    /// Sleeps a little on the port's clock: for threads that wait without a poller.
-    pub(crate) fn pause(&self, time: Duration) {
-        crate::wait::block_on(&self.ticker, self.ticker.pause(time));
     }
 }
 

@@ -89,6 +89,17 @@ impl TxQueue {
         }
     }
 
+    #[inline]
+    pub(crate) fn is_current(&self) -> bool {
+        self.life.is_current()
+    }
+
+    /// More than half full: whoever sleeps now may be waiting for room.
+    #[inline]
+    pub(crate) const fn is_crowded(&self) -> bool {
+        self.ring.pending() > self.ring.free_slots()
+    }
+
     pub(crate) fn run(&self) -> &Arc<Run> {
         self.life.run()
     }

@@ -21,13 +21,12 @@ pub(super) const MAILBOX: Place = Place {
     memory: r::VMBMEM,
 };
 
-/// QUIRK: QEMU does not mask a vector by itself, and a cause stays until it is cleared by hand (§16.1, §16.3): arming is
-/// two writes and waking needs a third. Silicon takes that as well.
+/// QUIRK: QEMU does not mask a vector by itself, and a cause stays until it is cleared by hand (§16.1, §16.3). So vectors
+/// are masked by hand on waking, and causes cleared by hand before arming; silicon takes that as well.
 pub(super) const INTERRUPTS: InterruptRegs = InterruptRegs {
     set: r::VTEIMS,
     clear: r::VTEIMC,
-    cause: Some(r::VTEICR),
-    masks_itself: false,
+    cause: r::VTEICR,
 };
 
 /// §11. Octets count the CRC; "loopback" is what other functions of the same card sent or were sent.

@@ -22,12 +22,11 @@ pub(super) const MAILBOX: Place = Place {
 };
 
 /// §12.1: a vector masks itself (EIAM) and forgets its cause (EIAC) when its message goes out; a cause that comes while
-/// it is masked fires on unmasking. So arming is one write.
+/// it is masked stays, and fires on unmasking.
 pub(super) const INTERRUPTS: InterruptRegs = InterruptRegs {
     set: r::VTEIMS,
     clear: r::VTEIMC,
-    cause: None,
-    masks_itself: true,
+    cause: r::VTEICR,
 };
 
 /// §13.

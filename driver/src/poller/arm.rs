@@ -1,0 +1,117 @@
+//! The step that must not lose a wake-up, apart from everything else, so that it can be examined alone.
+//!
+//! A frame may arrive after the last look at the ring and before the vector is armed. Then either its cause is still
+//! pending when the vector is armed, and fires at once, or arming cleared the cause; but then the frame was in memory
+//! before, and the look that follows sees it. There is no third case as long as arming has *arrived* at the device
+//! before that look.
+
+use std::sync::atomic::{Ordering, fence};
+
+/// The device's side of waiting.
+pub(crate) trait Vectors {
+    /// Clears pending causes and unmasks; returns when that has arrived.
+    fn arm(&self);
+    /// Masks again.
+    fn mask(&self);
+}
+
+/// What is waited for.
+pub(crate) trait Work {
+    /// Whether there is something to do.
+    fn has_work(&self) -> bool;
+}
+
+/// What came of arming.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Armed {
+    /// Nothing to do, and whatever comes will wake: sleep.
+    Sleep,
+    /// Something came in between: the vectors are masked again.
+    Work,
+}
+
+/// Arms and looks once more.
+pub(crate) fn arm_and_look(vectors: &impl Vectors, work: &impl Work) -> Armed {
+    vectors.arm();
+    // ORDERING: the loads of the look must not move before the stores of arming.
+    fence(Ordering::SeqCst);
+    if work.has_work() {
+        vectors.mask();
+        Armed::Work
+    } else {
+        Armed::Sleep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A device where a frame arrives at a chosen step of arming.
+    #[derive(Default)]
+    struct Device {
+        frame: Cell<bool>,
+        cause: Cell<bool>,
+        unmasked: Cell<bool>,
+        fired: Cell<bool>,
+        step: Cell<u32>,
+        arrives_at: u32,
+    }
+
+    impl Device {
+        fn step(&self) {
+            let step = self.step.get();
+            self.step.set(step + 1);
+            if step == self.arrives_at {
+                self.frame.set(true);
+                self.cause.set(true);
+                self.fire();
+            }
+        }
+
+        fn fire(&self) {
+            if self.unmasked.get() && self.cause.get() {
+                self.fired.set(true);
+                self.cause.set(false);
+            }
+        }
+    }
+
+    impl Vectors for Device {
+        fn arm(&self) {
+            self.step();
+            self.cause.set(false);
+            self.step();
+            self.unmasked.set(true);
+            self.fire();
+            self.step();
+        }
+        fn mask(&self) {
+            self.unmasked.set(false);
+        }
+    }
+
+    impl Work for Device {
+        fn has_work(&self) -> bool {
+            let seen = self.frame.get();
+            self.step();
+            seen
+        }
+    }
+
+    #[test]
+    fn a_frame_that_comes_at_any_step_is_seen_or_wakes() {
+        for arrives_at in 0..4 {
+            let device = Device {
+                arrives_at,
+                ..Device::default()
+            };
+            match arm_and_look(&device, &device) {
+                Armed::Work => assert!(!device.unmasked.get(), "step {arrives_at}"),
+                Armed::Sleep => assert!(device.fired.get(), "lost at step {arrives_at}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,587 @@
+//! Waiting for frames on many queues, with NAPI's discipline inside.
+
+mod arm;
+mod moderation;
+mod pollable;
+mod spin;
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use vfnic_hw::Event;
+
+use arm::{Armed, Vectors, Work, arm_and_look};
+use moderation::Moderation;
+pub use pollable::Pollable;
+use spin::Spin;
+
+use crate::config::Itr;
+use crate::queue::run::Run;
+use crate::{Error, QueueError, QueuePair};
+
+/// How a [`Poller`] waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PollMode {
+    /// Looks all the time: shortest latency, a whole CPU.
+    Poll,
+    /// Sleeps whenever nothing is there: a wake-up for nearly every burst.
+    Interrupt,
+    /// Looks for a learned time before it sleeps: busy it polls, idle it costs nothing.
+    #[default]
+    Adaptive,
+}
+
+/// Why [`Poller::turn`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// Frames moved.
+    Work,
+    /// The time was over.
+    Deadline,
+    /// A [`Waker`] was used, or a watched fd became readable.
+    External,
+}
+
+/// What a turn brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Frames that the work moved, by its own account.
+    pub frames: usize,
+    /// Why it came back.
+    pub woken: Woken,
+}
+
+/// How a poller has spent its time; counts from its making.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PollerStats {
+    /// Times it slept and was woken, or the time was over.
+    pub wakeups: u64,
+    /// Wake-ups by a message vector when there was nothing to do.
+    pub spurious: u64,
+    /// Times it found work after half a second of sleep that no vector had told of: lost interrupts.
+    pub missed: u64,
+    /// Nanoseconds of looking in vain before it slept or found something.
+    pub spin_ns: u64,
+    /// Nanoseconds asleep.
+    pub sleep_ns: u64,
+}
+
+/// Wakes a poller from any thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Waker {
+    event: Event,
+    flag: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// Has the poller come back from [`turn`](Poller::turn) as soon as it can. Wakes that come before it does count as
+    /// one.
+    pub fn wake(&self) {
+        // ORDERING: pairs with the Acquire in `Poller::was_called`: what was written before is seen after.
+        self.flag.store(true, Ordering::Release);
+        self.event.signal();
+    }
+}
+
+/// What an fd in the epoll set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Vector = 0,
+    Wake = 1,
+    Foreign = 2,
+}
+
+/// TIMEOUT: a lost interrupt costs at most this.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+/// How long to sleep between looks when there are no message vectors.
+const BLIND_SLEEP: Duration = Duration::from_micros(100);
+/// Frames a queue may move before the next has its turn.
+const BUDGET: usize = 256;
+/// Looks between two looks at the clock.
+const LOOKS: u32 = 16;
+
+/// Looks after the queues of one thread, of one port or of several.
+///
+/// Each [`turn`](Self::turn) calls the work for every queue, by turns and within a budget; when none has anything to
+/// do it waits as the mode says. Masking on wake-up, polling, arming and the look that must follow are in here, so that
+/// no application can get them wrong.
+///
+/// ```
+/// # use vfnic::{Port, PortConfig, PollMode, Poller};
+/// # use vfnic_sim::Card;
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let card = Card::builder(vfnic_hw::Model::X550).threaded().build()?;
+/// # let port = Port::from_function(card.function(0)?, PortConfig::default())?;
+/// let mut poller = Poller::new(PollMode::Adaptive)?;
+/// for pair in port.start()? {
+///     poller.add(pair)?;
+/// }
+/// let mut batch = port.batch(64);
+/// for _ in 0..3 {
+///     poller.turn(Some(std::time::Duration::from_millis(10)), |index, pairs| {
+///         let frames = pairs[index].rx.receive(&mut batch)?;
+///         // Look at `batch.frames()` here.
+///         batch.clear();
+///         Ok(frames)
+///     })?;
+///     port.poll_control()?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Poller<Q: Pollable = QueuePair> {
+    mode: PollMode,
+    budget: usize,
+    queues: Vec<Q>,
+    /// The queue to begin the next turn with.
+    first: usize,
+    epoll: OwnedFd,
+    waker: Waker,
+    spin: Spin,
+    moderation: Moderation,
+    /// Frames since the last wake-up.
+    frames: usize,
+    stats: PollerStats,
+}
+
+impl<Q: Pollable> Poller<Q> {
+    /// A poller without queues.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sys`] when the kernel has no epoll or eventfd to give.
+    pub fn new(mode: PollMode) -> Result<Self, Error> {
+        let sys = |call| {
+            move |source: Errno| Error::Sys {
+                call,
+                source: source.into(),
+            }
+        };
+        let epoll =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(sys("epoll_create for a poller"))?;
+        let event = Event::new().map_err(|source| Error::Sys {
+            call: "eventfd for a poller",
+            source,
+        })?;
+        epoll::add(
+            &epoll,
+            &event,
+            epoll::EventData::new_u64(Source::Wake as u64),
+            epoll::EventFlags::IN,
+        )
+        .map_err(sys("epoll_ctl for a poller"))?;
+        Ok(Self {
+            mode,
+            budget: BUDGET,
+            queues: Vec::new(),
+            first: 0,
+            epoll,
+            waker: Waker {
+                event,
+                flag: Arc::default(),
+            },
+            spin: Spin::default(),
+            moderation: Moderation::default(),
+            frames: 0,
+            stats: PollerStats::default(),
+        })
+    }
+
+    /// How it waits.
+    #[must_use]
+    pub const fn mode(&self) -> PollMode {
+        self.mode
+    }
+
+    /// Waits in another way from the next turn on.
+    pub const fn set_mode(&mut self, mode: PollMode) {
+        self.mode = mode;
+    }
+
+    /// Lets a queue move up to `frames` (256 unless told otherwise) before the next has its turn.
+    pub const fn set_budget(&mut self, frames: usize) {
+        self.budget = if frames == 0 { 1 } else { frames };
+    }
+
+    /// Takes over queues; gives their index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sys`] when the kernel cannot watch one more fd.
+    pub fn add(&mut self, queues: Q) -> Result<usize, Error> {
+        let run = queues.run();
+        for (number, event) in run.device().vectors.iter().enumerate() {
+            if queues.vectors() & (1 << number) == 0 {
+                continue;
+            }
+            // Edge-triggered and never read: each message wakes everybody who waits on a vector that queues of several
+            // threads share, and no wake-up costs a read.
+            let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+            let data = epoll::EventData::new_u64(Source::Vector as u64);
+            match epoll::add(&self.epoll, event, data, flags) {
+                // Two queues of this poller on one vector.
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(source) => {
+                    return Err(Error::Sys {
+                        call: "epoll_ctl for a message vector",
+                        source: source.into(),
+                    });
+                }
+            }
+        }
+        run.add_waker(&self.waker.event);
+        self.queues.push(queues);
+        Ok(self.queues.len() - 1)
+    }
+
+    /// Also comes back from [`turn`](Self::turn) when `fd` is readable, and for as long as it is. An fd that is closed is
+    /// forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Sys`] when the kernel cannot watch it.
+    pub fn watch(&mut self, fd: impl AsFd) -> Result<(), Error> {
+        epoll::add(
+            &self.epoll,
+            fd,
+            epoll::EventData::new_u64(Source::Foreign as u64),
+            epoll::EventFlags::IN,
+        )
+        .map_err(|source| Error::Sys {
+            call: "epoll_ctl for an fd of the application's",
+            source: source.into(),
+        })
+    }
+
+    /// The queues, in the order added.
+    #[must_use]
+    pub fn queues(&self) -> &[Q] {
+        &self.queues
+    }
+
+    /// The queues, in the order added.
+    #[must_use]
+    pub fn queues_mut(&mut self) -> &mut [Q] {
+        &mut self.queues
+    }
+
+    /// Gives the queues back.
+    #[must_use]
+    pub fn into_queues(mut self) -> Vec<Q> {
+        self.forget_wakers();
+        std::mem::take(&mut self.queues)
+    }
+
+    /// What wakes it from other threads.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// How it has spent its time.
+    #[must_use]
+    pub const fn stats(&self) -> PollerStats {
+        self.stats
+    }
+
+    /// Calls `work` with the index of each queue, and all queues, until frames have moved; while there are none it waits,
+    /// at most for `wait` (`None`: for ever). `work` says how many frames it moved; it is called again for the same queue
+    /// until that is none, or the budget is used up. Even with no time to wait every queue is looked at once.
+    ///
+    /// # Errors
+    ///
+    /// What `work` returns; [`Error::Sys`] when the kernel cannot wait.
+    pub fn turn(
+        &mut self,
+        wait: Option<Duration>,
+        mut work: impl FnMut(usize, &mut [Q]) -> Result<usize, QueueError>,
+    ) -> Result<Turn, Error> {
+        let frames = self.pass(&mut work)?;
+        if frames > 0 {
+            return Ok(self.came(frames));
+        }
+        let start = Instant::now();
+        let deadline = wait.and_then(|wait| start.checked_add(wait));
+        loop {
+            if self.was_called() {
+                return Ok(Turn {
+                    frames: 0,
+                    woken: Woken::External,
+                });
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(Turn {
+                    frames: 0,
+                    woken: Woken::Deadline,
+                });
+            }
+            if let Some(woken) = self.wait(now, deadline)? {
+                return Ok(Turn { frames: 0, woken });
+            }
+            let frames = self.pass(&mut work)?;
+            if frames > 0 {
+                return Ok(self.came(frames));
+            }
+        }
+    }
+
+    fn came(&mut self, frames: usize) -> Turn {
+        self.frames = self.frames.saturating_add(frames);
+        Turn {
+            frames,
+            woken: Woken::Work,
+        }
+    }
+
+    /// Every queue once, by turns.
+    fn pass(
+        &mut self,
+        work: &mut impl FnMut(usize, &mut [Q]) -> Result<usize, QueueError>,
+    ) -> Result<usize, QueueError> {
+        let count = self.queues.len();
+        let mut total = 0;
+        for step in 0..count {
+            let index = (self.first + step) % count;
+            let mut moved = 0;
+            loop {
+                let frames = work(index, &mut self.queues)?;
+                moved += frames;
+                if frames == 0 || moved >= self.budget {
+                    break;
+                }
+            }
+            total += moved;
+        }
+        if count > 1 {
+            self.first = (self.first + 1) % count;
+        }
+        Ok(total)
+    }
+
+    fn was_called(&self) -> bool {
+        // ORDERING: pairs with the Release in `Waker::wake`.
+        self.waker.flag.load(Ordering::Relaxed) && self.waker.flag.swap(false, Ordering::Acquire)
+    }
+
+    /// One step of waiting. `None`: there may be work now.
+    fn wait(&mut self, now: Instant, deadline: Option<Instant>) -> Result<Option<Woken>, Error> {
+        match self.mode {
+            PollMode::Poll => {
+                self.spin(now, deadline, None);
+                return Ok(None);
+            }
+            PollMode::Adaptive if !self.spin.time().is_zero() => {
+                let time = self.spin.time();
+                if let Some(waited) = self.spin(now, deadline, Some(time)) {
+                    self.spin.paid(waited);
+                    return Ok(None);
+                }
+                self.spin.in_vain();
+            }
+            PollMode::Adaptive | PollMode::Interrupt => {}
+        }
+        self.adjust();
+        if !self.arm() {
+            return Ok(None);
+        }
+        self.sleep(deadline)
+    }
+
+    /// Looks, for `time` or without end, until something is there; then says after how long.
+    fn spin(
+        &mut self,
+        start: Instant,
+        deadline: Option<Instant>,
+        time: Option<Duration>,
+    ) -> Option<Duration> {
+        let end = time.map(|time| start + time);
+        let found = loop {
+            let mut found = false;
+            for _ in 0..LOOKS {
+                if self.has_work() || self.waker.flag.load(Ordering::Relaxed) {
+                    found = true;
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+            let now = Instant::now();
+            let over = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
+            if found || over(end) || over(deadline) {
+                break found.then(|| now.saturating_duration_since(start));
+            }
+        };
+        let spent = start.elapsed().as_nanos();
+        self.stats.spin_ns += u64::try_from(spent).unwrap_or(u64::MAX);
+        found
+    }
+
+    #[inline]
+    fn has_work(&self) -> bool {
+        self.queues.iter().any(sealed_has_work)
+    }
+
+    /// Unmasks the vectors of all queues. True when nothing is there and a sleep on [`as_fd`](Self::as_fd) will end when
+    /// something is: for applications that have an event loop of their own. (The fd is an epoll fd; after it became
+    /// readable call [`turn`](Self::turn) with no time to wait.)
+    #[must_use]
+    pub fn arm(&mut self) -> bool {
+        let waiting = Waiting(&self.queues);
+        arm_and_look(&waiting, &waiting) == Armed::Sleep
+    }
+
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<Option<Woken>, Error> {
+        let start = Instant::now();
+        let mut longest = LONGEST_SLEEP;
+        if self.queues.iter().any(|queues| queues.vectors() == 0) {
+            longest = BLIND_SLEEP;
+        }
+        let left = deadline.map_or(longest, |deadline| {
+            deadline.saturating_duration_since(start).min(longest)
+        });
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        let mut events = [const { MaybeUninit::uninit() }; 8];
+        let ready = match epoll::wait(&self.epoll, &mut events, Some(&timeout)) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => &mut [],
+            Err(source) => {
+                return Err(Error::Sys {
+                    call: "epoll_wait of a poller",
+                    source: source.into(),
+                });
+            }
+        };
+        let silent = ready.is_empty();
+        let (mut vector, mut foreign) = (false, false);
+        for event in ready {
+            match event.data.u64() {
+                data if data == Source::Vector as u64 => vector = true,
+                data if data == Source::Foreign as u64 => foreign = true,
+                // The wake event: a waker's flag, or a generation that has moved, says the rest.
+                _ => drop(self.waker.event.take()),
+            }
+        }
+        let slept = start.elapsed();
+        self.stats.wakeups += 1;
+        self.stats.sleep_ns += u64::try_from(slept.as_nanos()).unwrap_or(u64::MAX);
+        let waiting = Waiting(&self.queues);
+        waiting.mask();
+        let work = waiting.has_work();
+        match (vector, work) {
+            (true, false) => self.stats.spurious += 1,
+            (false, true) if silent && left == LONGEST_SLEEP => self.stats.missed += 1,
+            _ => {}
+        }
+        if work {
+            self.spin.slept(slept);
+        }
+        Ok((foreign && !work).then_some(Woken::External))
+    }
+
+    /// Before sleeping: makes the interrupt rate follow what the last wake-up brought.
+    fn adjust(&mut self) {
+        let frames = std::mem::take(&mut self.frames);
+        let Some(class) = self.moderation.woken(frames) else {
+            return;
+        };
+        for queues in &self.queues {
+            let run = queues.run();
+            let device = run.device();
+            if !matches!(run.itr(), Itr::Adaptive) {
+                continue;
+            }
+            for vector in 0..device.plan.count {
+                if queues.vectors() & (1 << vector) != 0
+                    && let Some((register, value)) =
+                        device.family.throttle(vector, class.interval())
+                {
+                    device.regs.write(register, value);
+                }
+            }
+        }
+    }
+
+    fn forget_wakers(&self) {
+        for queues in &self.queues {
+            queues.run().remove_waker(&self.waker.event);
+        }
+    }
+}
+
+impl<Q: Pollable> Drop for Poller<Q> {
+    fn drop(&mut self) {
+        self.forget_wakers();
+    }
+}
+
+impl<Q: Pollable> AsFd for Poller<Q> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+}
+
+impl<Q: Pollable> fmt::Debug for Poller<Q> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller")
+            .field("mode", &self.mode)
+            .field("queues", &self.queues.len())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+#[inline]
+fn sealed_has_work<Q: Pollable>(queues: &Q) -> bool {
+    pollable::sealed::Waiting::has_work(queues)
+}
+
+/// All queues of a poller as something to wait for.
+struct Waiting<'a, Q>(&'a [Q]);
+
+impl<Q: Pollable> Waiting<'_, Q> {
+    /// Each device once, with the vectors wanted of it by all its queues.
+    fn each_device(&self, vectors: impl Fn(&Q) -> u32, mut act: impl FnMut(&Run, u32)) {
+        for (index, queues) in self.0.iter().enumerate() {
+            let same = |other: &&Q| Arc::ptr_eq(other.run(), queues.run());
+            if self.0[..index].iter().any(|other| same(&other)) {
+                continue;
+            }
+            let mask = self.0[index..]
+                .iter()
+                .filter(same)
+                .fold(0, |mask, queues| mask | vectors(queues));
+            if mask != 0 {
+                act(queues.run(), mask);
+            }
+        }
+    }
+}
+
+impl<Q: Pollable> Vectors for Waiting<'_, Q> {
+    fn arm(&self) {
+        self.each_device(|queues| queues.wanted(), |run, mask| run.device().arm(mask));
+    }
+
+    fn mask(&self) {
+        self.each_device(
+            |queues| queues.vectors(),
+            |run, mask| run.device().mask(mask),
+        );
+    }
+}
+
+impl<Q: Pollable> Work for Waiting<'_, Q> {
+    fn has_work(&self) -> bool {
+        self.0.iter().any(sealed_has_work)
+    }
+}
