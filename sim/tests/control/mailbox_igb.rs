@@ -199,3 +199,22 @@ fn a_dpdk_pf_answers_every_acknowledgement() {
     assert_eq!(vf.ask::<1>(&[0x0002_0006]), [0x6002_0006]);
     card.assert_no_violations();
 }
+
+#[test]
+fn a_reset_is_served_before_the_handshake_that_follows_it() {
+    let delay = Duration::from_millis(1);
+    for model in [Model::I82576, Model::X540] {
+        let (card, vf) = card_and_vf(Card::builder(model).mailbox_delay(delay));
+        vf.write(0, 1 << 26);
+        vf.post(&[1]);
+        vf.sleep(Duration::from_millis(3));
+        assert_eq!(vf.take(), [0x4000_0001]);
+        vf.sleep(Duration::from_millis(3));
+        let info = card.pf().vf(0).expect("VF 0");
+        assert!(
+            info.clear_to_send,
+            "{model}: the reset came after the handshake"
+        );
+        card.assert_no_violations();
+    }
+}

@@ -11,3 +11,4 @@ mod mailbox_ixgbe;
 mod raw;
 mod registers;
 mod reset;
+mod traffic;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vfnic_hw::{Clock, Family, Mmio, Model, PciFunction};
-use vfnic_sim::{Card, CardBuilder};
+use vfnic_sim::{Card, CardBuilder, SimSpace};
 
 /// A card and its VF 0, opened.
 pub fn card_and_vf(builder: CardBuilder) -> (Card, RawVf) {
@@ -33,7 +33,11 @@ pub struct RawVf {
 
 impl RawVf {
     pub fn open(card: &Card, vf: u16) -> Self {
-        let function = card.function(vf).expect("the VF is free");
+        Self::open_in(card, vf, &SimSpace::new())
+    }
+
+    pub fn open_in(card: &Card, vf: u16, space: &SimSpace) -> Self {
+        let function = card.function_in(vf, space).expect("the VF is free");
         let bar = function.bar(0).expect("BAR 0 is there");
         let clock = function.clock();
         let (mailbox, memory) = match card.model().family() {
