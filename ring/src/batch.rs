@@ -8,9 +8,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::desc::{Dialect, rx};
-use crate::frame::{MIN_FRAME, Side};
+use crate::frame::{MIN_FRAME, Side, seg_len};
 use crate::packet::Packet;
 use crate::pool::{BLOCK, Pool, Shared};
+use crate::simd::GROUP;
 use crate::{Frame, FrameError, FrameMut};
 
 /// Free buffers a batch keeps at most before it sends a block home.
@@ -22,11 +23,13 @@ pub struct Batch {
     capacity: usize,
     /// LIFO: the buffer freed last is the one whose lines are still in the cache.
     pub(crate) free: Vec<u32>,
-    /// Buffer of each entry. A frame is a run of entries, the last with EOP.
-    pub(crate) index: Vec<u32>,
+    /// Buffer of each entry. A frame is a run of entries, the last with EOP. Longer than `capacity` by one group, so
+    /// that vector code may always look at a whole one.
+    pub(crate) index: Box<[u32]>,
     /// The raw write-back of each entry; frames made here mimic one.
-    pub(crate) words: Vec<[u64; 2]>,
-    pub(crate) side: Vec<Side>,
+    pub(crate) words: Box<[[u64; 2]]>,
+    pub(crate) side: Box<[Side]>,
+    pub(crate) entries: usize,
     pub(crate) frames: usize,
     pub(crate) dialect: Dialect,
     /// Handles for owned packets, so that making one and taking it back costs no atomic.
@@ -38,9 +41,10 @@ impl Batch {
         let capacity = capacity.clamp(8, 1 << 16);
         Self {
             free: Vec::with_capacity(2 * KEEP + capacity),
-            index: Vec::with_capacity(capacity),
-            words: Vec::with_capacity(capacity),
-            side: vec![Side::default(); capacity],
+            index: vec![0; capacity + GROUP].into(),
+            words: vec![[0; 2]; capacity + GROUP].into(),
+            side: vec![Side::default(); capacity].into(),
+            entries: 0,
             frames: 0,
             dialect: Dialect::X540,
             credits: Vec::new(),
@@ -70,7 +74,7 @@ impl Batch {
     /// Descriptors that still fit.
     #[must_use]
     pub const fn room(&self) -> usize {
-        self.capacity - self.index.len()
+        self.capacity - self.entries
     }
 
     /// The pool its buffers come from.
@@ -87,9 +91,8 @@ impl Batch {
 
     /// Drops all frames; their buffers stay in the batch's free list.
     pub fn clear(&mut self) {
-        self.free.extend_from_slice(&self.index);
-        self.index.clear();
-        self.words.clear();
+        self.free.extend_from_slice(&self.index[..self.entries]);
+        self.entries = 0;
         self.frames = 0;
         self.trim();
     }
@@ -122,21 +125,20 @@ impl Batch {
     /// Appends an entry. The caller has checked that there is room.
     #[inline]
     pub(crate) fn push_entry(&mut self, index: u32, words: [u64; 2]) {
-        self.index.push(index);
-        self.words.push(words);
+        self.index[self.entries] = index;
+        self.words[self.entries] = words;
+        self.entries += 1;
         self.frames += usize::from(words[1] & rx::EOP != 0);
     }
 
     /// Forgets the first `entries` entries, whose buffers have gone elsewhere and made up `frames` frames.
     pub(crate) fn consume(&mut self, entries: usize, frames: usize) {
-        if entries == self.index.len() {
-            self.index.clear();
-            self.words.clear();
-        } else if entries > 0 {
-            self.index.drain(..entries);
-            self.words.drain(..entries);
+        if entries < self.entries && entries > 0 {
+            self.index.copy_within(entries..self.entries, 0);
+            self.words.copy_within(entries..self.entries, 0);
             self.side.rotate_left(entries);
         }
+        self.entries -= entries;
         self.frames -= frames;
     }
 
@@ -146,8 +148,8 @@ impl Batch {
         Frames {
             shared: &self.pool.0,
             dialect: self.dialect,
-            index: &self.index,
-            words: &self.words,
+            index: &self.index[..self.entries],
+            words: &self.words[..self.entries],
             side: &self.side,
         }
     }
@@ -158,8 +160,8 @@ impl Batch {
         FramesMut {
             shared: &self.pool.0,
             dialect: self.dialect,
-            index: &self.index,
-            words: &mut self.words,
+            index: &self.index[..self.entries],
+            words: &mut self.words[..self.entries],
             side: &mut self.side,
         }
     }
@@ -168,8 +170,8 @@ impl Batch {
     pub fn retain_mut(&mut self, mut keep: impl FnMut(&mut FrameMut<'_>) -> bool) {
         let (mut from, mut to) = (0, 0);
         self.frames = 0;
-        while from < self.index.len() {
-            let end = from + run(&self.words[from..]);
+        while from < self.entries {
+            let end = from + run(&self.words[from..self.entries]);
             let mut frame = FrameMut {
                 shared: &self.pool.0,
                 dialect: self.dialect,
@@ -188,8 +190,7 @@ impl Batch {
             }
             from = end;
         }
-        self.index.truncate(to);
-        self.words.truncate(to);
+        self.entries = to;
         self.trim();
     }
 
@@ -212,12 +213,12 @@ impl Batch {
         }
         let index = self.fresh().ok_or(FrameError::NoRoom)?;
         self.push_entry(index, [0, rx::DD | rx::EOP | (len as u64) << rx::LEN_SHIFT]);
-        let at = self.index.len() - 1;
+        let at = self.entries - 1;
         Ok(FrameMut {
             shared: &self.pool.0,
             dialect: self.dialect,
-            index: &self.index[at..],
-            words: &mut self.words[at..],
+            index: &self.index[at..=at],
+            words: &mut self.words[at..=at],
             side: &mut self.side[at],
         })
     }
@@ -262,23 +263,69 @@ impl Batch {
         Ok(())
     }
 
+    /// Runs `touch` on the first segment of every frame: the leanest way through a batch.
+    #[inline]
+    pub fn each_first_mut(&mut self, mut touch: impl FnMut(&mut [u8])) {
+        let headroom = usize::from(self.pool.config().headroom);
+        let mut starts = true;
+        for entry in 0..self.entries {
+            let word1 = self.words[entry][1];
+            if starts {
+                let head = if word1 & rx::SIDE == 0 {
+                    headroom
+                } else {
+                    self.side[entry].head.into()
+                };
+                // SAFETY: the batch owns every index among its entries, and `self` is borrowed exclusively.
+                touch(unsafe { self.pool.0.bytes(self.index[entry], head, seg_len(word1)) });
+            }
+            starts = word1 & rx::EOP != 0;
+        }
+    }
+
+    /// Makes sure that a whole group of free buffers is at hand, if the pool has them.
+    #[inline]
+    pub(crate) fn stock(&mut self) -> bool {
+        self.free.len() >= GROUP
+            || (self.pool.0.lend(&mut self.free) > 0 && self.free.len() >= GROUP)
+    }
+
+    /// Takes all frames out as owned packets, first to last, onto the end of `packets`.
+    pub fn take_packets(&mut self, packets: &mut Vec<Packet>) {
+        let mut from = 0;
+        while from < self.entries {
+            let end = from + run(&self.words[from..self.entries]);
+            let credit = self.credit();
+            packets.push(Packet::new(
+                credit,
+                self.dialect,
+                &self.index[from..end],
+                &self.words[from..end],
+                self.side[from],
+            ));
+            from = end;
+        }
+        self.entries = 0;
+        self.frames = 0;
+    }
+
     /// Takes the last frame out as an owned packet.
     pub fn pop(&mut self) -> Option<Packet> {
-        let last = self.index.len().checked_sub(1)?;
+        let last = self.entries.checked_sub(1)?;
         let mut first = last;
         while first > 0 && self.words[first - 1][1] & rx::EOP == 0 {
             first -= 1;
         }
         let credit = self.credit();
+        let entries = first..self.entries;
         let packet = Packet::new(
             credit,
             self.dialect,
-            &self.index[first..],
-            &self.words[first..],
+            &self.index[entries.clone()],
+            &self.words[entries],
             self.side[first],
         );
-        self.index.truncate(first);
-        self.words.truncate(first);
+        self.entries = first;
         self.frames -= 1;
         Some(packet)
     }
@@ -307,10 +354,10 @@ impl Batch {
         if !packet.is_of(&self.pool) || self.room() < packet.segment_count() {
             return Err(packet);
         }
-        let at = self.index.len();
-        let side = packet.side();
-        let credit = packet.dissolve(&mut self.index, &mut self.words);
-        self.side[at] = side;
+        let at = self.entries;
+        self.side[at] = packet.side();
+        self.entries += packet.segment_count();
+        let credit = packet.dissolve(&mut self.index[at..], &mut self.words[at..]);
         self.frames += 1;
         if self.credits.len() < 2 * KEEP {
             self.credits.push(credit);
@@ -321,7 +368,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        self.pool.0.take_home(&self.index);
+        self.pool.0.take_home(&self.index[..self.entries]);
         self.pool.0.take_home(&self.free);
     }
 }
@@ -330,7 +377,7 @@ impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("frames", &self.frames)
-            .field("entries", &self.index.len())
+            .field("entries", &self.entries)
             .field("capacity", &self.capacity)
             .field("free", &self.free.len())
             .finish_non_exhaustive()

@@ -135,6 +135,35 @@ pub const MAX_RING: u16 = 4096;
 /// Fewest.
 pub const MIN_RING: u16 = 64;
 
+/// What makes an entry plain, in one comparison of masked dwords: `low <= (word 1 & care) <= high`, status and error
+/// dword and length dword each on its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain {
+    pub(crate) care: u64,
+    pub(crate) low: u64,
+    pub(crate) high: u64,
+}
+
+impl Plain {
+    /// Entries whose status bits under `care` are exactly `status` and whose length lies in the range.
+    pub(crate) const fn new(care: u64, status: u64, min: usize, max: usize) -> Self {
+        let (min, max) = (min as u64, if max > 0xffff { 0xffff } else { max as u64 });
+        Self {
+            care: care | 0xffff << 32,
+            low: status | min << 32,
+            high: status | max << 32,
+        }
+    }
+
+    #[inline]
+    pub(crate) const fn holds(&self, word1: u64) -> bool {
+        let x = word1 & self.care;
+        (x ^ self.low).trailing_zeros() >= 32
+            && self.low >> 32 <= x >> 32
+            && x >> 32 <= self.high >> 32
+    }
+}
+
 /// A descriptor ring in DMA memory.
 pub(crate) struct DescRing {
     region: DmaRegion,
@@ -196,6 +225,30 @@ impl DescRing {
         // SAFETY: every caller's slot is below `size`, and the constructor checked that all of the ring's words lie
         // inside the region.
         unsafe { words.get_unchecked(index) }
+    }
+
+    /// Eight descriptors from `slot` on, as two vectors' worth; None where the ring ends before.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(crate) fn group(&self, slot: usize) -> Option<(&[AtomicU64; 8], &[AtomicU64; 8])> {
+        if slot + 8 > self.size as usize {
+            return None;
+        }
+        let words = self.region.words().get(self.first_word + slot * 2..)?;
+        let (first, rest) = words.split_first_chunk::<8>()?;
+        Some((first, rest.first_chunk::<8>()?))
+    }
+
+    /// Four descriptors from `slot` on, as two vectors' worth; None where the ring ends before.
+    #[cfg(target_arch = "x86_64")]
+    #[inline]
+    pub(crate) fn half_group(&self, slot: usize) -> Option<(&[AtomicU64; 4], &[AtomicU64; 4])> {
+        if slot + 4 > self.size as usize {
+            return None;
+        }
+        let words = self.region.words().get(self.first_word + slot * 2..)?;
+        let (first, rest) = words.split_first_chunk::<4>()?;
+        Some((first, rest.first_chunk::<4>()?))
     }
 
     /// Word 1 of a descriptor, read once. Acquire: DD stands in it, and what the device wrote before DD follows it.

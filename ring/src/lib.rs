@@ -16,6 +16,7 @@ mod packet;
 mod pool;
 mod quiesced;
 mod rx;
+mod simd;
 mod stats;
 mod tx;
 
@@ -30,5 +31,6 @@ pub use packet::Packet;
 pub use pool::{Pool, PoolConfig, PoolStats};
 pub use quiesced::Quiesced;
 pub use rx::{RxParams, RxRing};
+pub use simd::Simd;
 pub use stats::{RxStats, TxStats};
 pub use tx::{TxParams, TxRing};

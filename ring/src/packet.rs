@@ -126,21 +126,17 @@ impl Packet {
         self.more.as_ref().map(|more| more.side).unwrap_or_default()
     }
 
-    /// Moves the buffers out; returns the pool handle.
+    /// Moves the buffers to the front of these slices, which are long enough; returns the pool handle.
     #[inline]
-    pub(crate) fn dissolve(
-        mut self,
-        index: &mut Vec<u32>,
-        words: &mut Vec<[u64; 2]>,
-    ) -> Arc<Shared> {
+    pub(crate) fn dissolve(mut self, index: &mut [u32], words: &mut [[u64; 2]]) -> Arc<Shared> {
         match self.more.take() {
             None => {
-                index.push(self.index);
-                words.push(self.words);
+                index[0] = self.index;
+                words[0] = self.words;
             }
             Some(more) => {
-                index.extend_from_slice(&more.index);
-                words.extend_from_slice(&more.words);
+                index[..more.index.len()].copy_from_slice(&more.index);
+                words[..more.words.len()].copy_from_slice(&more.words);
             }
         }
         match self.pool.take() {

@@ -7,9 +7,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::desc::{DescRing, Dialect, rx};
+use crate::desc::{DescRing, Dialect, Plain, rx};
 use crate::frame::{MIN_FRAME, seg_len};
 use crate::pool::Pool;
+use crate::simd::{self, Simd};
 use crate::stats::RxCounts;
 use crate::{DmaRegion, Doorbell, Iova, PoolMismatch, Quiesced, RingError, RxStats};
 
@@ -37,18 +38,20 @@ pub struct RxParams {
 
 /// A receive ring. `Send`: one thread at a time polls it.
 pub struct RxRing {
-    ring: DescRing,
+    pub(crate) ring: DescRing,
     /// Buffer of each slot. What stands in the ring is never read back.
-    slots: Vec<u32>,
+    pub(crate) slots: Vec<u32>,
     /// The slot to look at next.
-    next: u32,
+    pub(crate) next: u32,
+    pub(crate) simd: Simd,
+    /// Device address of buffer 0's data, and bytes from one buffer to the next.
+    pub(crate) base: u64,
+    pub(crate) stride: u64,
     pool: Pool,
     doorbell: Doorbell,
     dialect: Dialect,
-    /// Bits of word 1 that decide, in one comparison, that a completion is a plain good frame.
-    check: u64,
-    /// Longest plain frame: one buffer, and no longer than the queue delivers.
-    max_single: usize,
+    /// What makes a completion a plain good frame.
+    pub(crate) plain: Plain,
     max_frame: usize,
     /// Segments of a frame whose EOP has not come yet.
     partial: Vec<(u32, [u64; 2])>,
@@ -76,8 +79,15 @@ impl RxRing {
             next: 0,
             doorbell: params.doorbell,
             dialect: params.dialect,
-            check: rx::DD | rx::EOP | rx::SIDE | params.dialect.rx_errors(),
-            max_single: buffer.min(max_frame),
+            plain: Plain::new(
+                rx::DD | rx::EOP | rx::SIDE | params.dialect.rx_errors(),
+                rx::DD | rx::EOP,
+                MIN_FRAME,
+                buffer.min(max_frame),
+            ),
+            simd: Simd::chosen(),
+            base: params.pool.0.iova(0).0,
+            stride: params.pool.config().stride() as u64,
             max_frame,
             partial: Vec::with_capacity(MAX_SEGMENTS),
             partial_bytes: 0,
@@ -87,6 +97,19 @@ impl RxRing {
             stats: Arc::default(),
             pool: params.pool,
         })
+    }
+
+    /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.
+    #[must_use]
+    pub fn with_simd(mut self, simd: Simd) -> Self {
+        self.simd = simd.or_portable();
+        self
+    }
+
+    /// Which code moves its descriptors.
+    #[must_use]
+    pub const fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Device address of the first descriptor.
@@ -164,7 +187,21 @@ impl RxRing {
     /// # Errors
     ///
     /// [`PoolMismatch`] when the batch is of another pool.
+    #[inline]
     pub fn receive(&mut self, batch: &mut Batch) -> Result<usize, PoolMismatch> {
+        self.receive_up_to(batch, usize::MAX)
+    }
+
+    /// As [`receive`](Self::receive), but takes at most `limit` descriptors.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolMismatch`] when the batch is of another pool.
+    pub fn receive_up_to(
+        &mut self,
+        batch: &mut Batch,
+        limit: usize,
+    ) -> Result<usize, PoolMismatch> {
         if !batch.pool().is(&self.pool) {
             return Err(PoolMismatch);
         }
@@ -176,38 +213,22 @@ impl RxRing {
         }
         let before = batch.frames;
         // One slot is never the card's, so a device that marks all of them done gains nothing by it.
-        let mut left = self.ring.size() - 1;
+        let mut left = batch.room().min(limit).min(self.ring.size() as usize - 1);
         let start = self.next;
-        let mut bytes = 0;
-        while left > 0 && batch.room() > 0 {
-            let word1 = self.ring.done_word(self.next);
-            if word1 & rx::DD == 0 {
+        while left > 0 {
+            if self.partial.is_empty() && !self.dropping {
+                let (taken, bytes) = simd::receive(self, batch, left);
+                self.counts.bytes += bytes;
+                left -= taken;
+                if left == 0 {
+                    break;
+                }
+            }
+            if !self.step(batch) {
                 break;
             }
-            if !self.slow_fits(word1, batch) {
-                break;
-            }
-            let Some(fresh) = batch.fresh() else {
-                self.counts.no_buffers += 1;
-                break;
-            };
-            let words = [self.ring.first_word(self.next), word1];
-            let slot = self.next as usize;
-            let index = std::mem::replace(&mut self.slots[slot], fresh);
-            self.post(self.next);
-            self.next = self.ring.after(self.next);
-            left -= 1;
-            let len = seg_len(word1);
-            let plain = word1 & self.check == rx::DD | rx::EOP
-                && (MIN_FRAME..=self.max_single).contains(&len)
-                && self.partial.is_empty()
-                && !self.dropping;
-            if plain {
-                bytes += len as u64;
-                batch.push_entry(index, words);
-            } else {
-                self.piece(batch, index, words);
-            }
+            // The end of a longer frame brings segments of earlier calls with it.
+            left = (left - 1).min(batch.room());
         }
         if self.next != start {
             let tail = if self.next == 0 {
@@ -216,13 +237,38 @@ impl RxRing {
                 self.next - 1
             };
             self.doorbell.ring(tail);
+            batch.trim();
         }
         let frames = batch.frames - before;
         self.counts.packets += frames as u64;
-        self.counts.bytes += bytes;
         self.counts.publish(&self.stats);
-        batch.trim();
         Ok(frames)
+    }
+
+    /// Takes one descriptor, whatever it holds; false when there is none or it has to wait.
+    #[inline]
+    fn step(&mut self, batch: &mut Batch) -> bool {
+        let word1 = self.ring.done_word(self.next);
+        if word1 & rx::DD == 0 || !self.slow_fits(word1, batch) {
+            return false;
+        }
+        let Some(fresh) = batch.fresh() else {
+            self.counts.no_buffers += 1;
+            return false;
+        };
+        let words = [self.ring.first_word(self.next), word1];
+        let slot = self.next as usize;
+        let index = std::mem::replace(&mut self.slots[slot], fresh);
+        self.ring
+            .store(self.next, self.base + u64::from(fresh) * self.stride, 0);
+        self.next = self.ring.after(self.next);
+        if self.plain.holds(word1) && self.partial.is_empty() && !self.dropping {
+            self.counts.bytes += seg_len(word1) as u64;
+            batch.push_entry(index, words);
+        } else {
+            self.piece(batch, index, words);
+        }
+        true
     }
 
     /// Whether the batch has room for the frame this completion would end. Dropped instead of waited for when the

@@ -8,16 +8,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::desc::{DescRing, Dialect, rx, tx};
+use crate::desc::{DescRing, Dialect, Plain, rx, tx};
 use crate::frame::{Side, seg_len};
 use crate::pool::Pool;
+use crate::simd::{self, Simd};
 use crate::stats::TxCounts;
 use crate::{
     DmaRegion, Doorbell, Iova, PoolMismatch, Quiesced, RingError, SendError, TxOffload, TxStats,
 };
 
 /// Descriptors between two requests for a write-back.
-const RS_EVERY: u32 = 32;
+pub(crate) const RS_EVERY: u32 = 32;
 /// Most data descriptors of one frame (ixgbevf.md §10.2: 40 on chip; igbvf.md §9.1).
 const MAX_SEGMENTS: usize = 38;
 /// Most bytes the payload field can name.
@@ -48,24 +49,30 @@ pub struct TxParams {
 
 /// A transmit ring. `Send`: one thread at a time fills it.
 pub struct TxRing {
-    ring: DescRing,
-    slots: Vec<u32>,
+    pub(crate) ring: DescRing,
+    pub(crate) slots: Vec<u32>,
     /// Slots that hold something other than a whole frame: contexts and all but the last segment of a frame.
     odd: Vec<bool>,
     odd_in_flight: u32,
-    next: u32,
+    pub(crate) next: u32,
     clean: u32,
+    pub(crate) simd: Simd,
+    /// Device address of buffer 0's data, and bytes from one buffer to the next.
+    pub(crate) base: u64,
+    pub(crate) stride: u64,
     /// Slots that asked for a write-back, oldest first.
     asked: VecDeque<u32>,
-    since_rs: u32,
+    pub(crate) since_rs: u32,
     pool: Pool,
     doorbell: Doorbell,
     dialect: Dialect,
     /// Constant bits of a plain frame's word 1.
-    plain: u64,
+    pub(crate) plain: u64,
+    /// What makes a batch entry a plain frame.
+    pub(crate) plain_entry: Plain,
     max_frame: usize,
     /// The last data descriptor written: its slot and word 1.
-    last: (u32, u64),
+    pub(crate) last: (u32, u64),
     /// What the card's two context slots hold.
     contexts: [Option<(u64, u64)>; 2],
     /// Which slot to replace next.
@@ -99,10 +106,14 @@ impl TxRing {
             clean: 0,
             asked: VecDeque::with_capacity(size),
             since_rs: 0,
+            base: params.pool.0.iova(0).0,
+            stride: params.pool.config().stride() as u64,
             pool: params.pool,
             doorbell: params.doorbell,
             dialect: params.dialect,
             plain: tx::DATA | tx::EOP | cc,
+            plain_entry: Plain::new(rx::EOP | rx::SIDE, rx::EOP, TINY, params.max_frame as usize),
+            simd: Simd::chosen(),
             max_frame: params.max_frame as usize,
             last: (0, 0),
             contexts: [None; 2],
@@ -111,6 +122,19 @@ impl TxRing {
             counts: TxCounts::default(),
             stats: Arc::default(),
         })
+    }
+
+    /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.
+    #[must_use]
+    pub fn with_simd(mut self, simd: Simd) -> Self {
+        self.simd = simd.or_portable();
+        self
+    }
+
+    /// Which code moves its descriptors.
+    #[must_use]
+    pub const fn simd(&self) -> Simd {
+        self.simd
     }
 
     /// Device address of the first descriptor.
@@ -230,20 +254,26 @@ impl TxRing {
         if !self.started {
             self.write_default_context();
         }
-        let mut free = self.free_slots();
+        let mut free = self.free_slots() as usize;
         let (mut entry, mut frames, mut bytes) = (0, 0, 0);
         let mut refusal = None;
-        while let (Some(&index), Some(&[_, word1])) =
-            (batch.index.get(entry), batch.words.get(entry))
-        {
+        while entry < batch.entries {
+            let limit = free.min(batch.entries - entry);
+            let (sent, sent_bytes) = simd::send(self, batch, entry, limit);
+            entry += sent;
+            frames += sent;
+            bytes += sent_bytes;
+            free -= sent;
+            if entry == batch.entries {
+                break;
+            }
+            let (index, word1) = (batch.index[entry], batch.words[entry][1]);
             let len = seg_len(word1);
-            let plain =
-                word1 & (rx::EOP | rx::SIDE) == rx::EOP && (TINY..=self.max_frame).contains(&len);
-            let taken = if plain {
+            let taken = if self.plain_entry.holds(word1) {
                 if free > 0 {
                     self.put(
                         index,
-                        self.pool.0.iova(index),
+                        Iova(self.base + u64::from(index) * self.stride),
                         self.plain | len as u64 | (len as u64) << tx::PAYLEN_SHIFT,
                     );
                     Ok((1, 1, len))
@@ -312,15 +342,22 @@ impl TxRing {
         self.next = self.ring.after(self.next);
     }
 
-    /// Asks for a write-back of the last frame, so that it can always be reclaimed, and tells the card.
+    /// Asks for a write-back of the last frame written, unless that has been done.
     #[inline]
-    fn finish(&mut self) {
+    pub(crate) fn ask(&mut self) {
         let (slot, word1) = self.last;
         if word1 & tx::RS == 0 {
+            self.last.1 = word1 | tx::RS;
             self.ring.store_second(slot, word1 | tx::RS);
             self.asked.push_back(slot);
             self.since_rs = 0;
         }
+    }
+
+    /// Ends a call: the last frame can always be reclaimed, and the card is told.
+    #[inline]
+    fn finish(&mut self) {
+        self.ask();
         self.doorbell.ring(self.next);
     }
 
@@ -367,9 +404,9 @@ impl TxRing {
         &mut self,
         batch: &mut Batch,
         entry: usize,
-        free: u32,
-    ) -> Result<(usize, u32, usize), Refusal> {
-        let words = &batch.words[entry..];
+        free: usize,
+    ) -> Result<(usize, usize, usize), Refusal> {
+        let words = &batch.words[entry..batch.entries];
         let segments = words
             .iter()
             .position(|[_, word1]| word1 & rx::EOP != 0)
@@ -401,7 +438,7 @@ impl TxRing {
         }
         let context = wanted.then(|| offload.context());
         let (number, write) = context.map_or((0, false), |context| self.context_slot(context));
-        let slots = u32::try_from(segments).unwrap_or(u32::MAX) + u32::from(write);
+        let slots = segments + usize::from(write);
         if free < slots {
             return Ok((0, 0, 0));
         }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use toy::Toy;
-use vfnic_ring::{Dialect, L4, PoolConfig, Quiesced, SendError, TxOffload, Verdict};
+use vfnic_ring::{Dialect, L4, PoolConfig, Quiesced, SendError, Simd, TxOffload, Verdict};
 
 const POOL: PoolConfig = PoolConfig {
     buffers: 1024,
@@ -539,8 +539,8 @@ proptest! {
     /// Frames go in numbered, through two batches and a shelf of owned packets, and come out each once and whole;
     /// afterwards every buffer is home.
     #[test]
-    fn every_frame_leaves_once_and_every_buffer_comes_home(size in (8u16..40).prop_map(|units| units * 8), skew in 0usize..300, ops in ops()) {
-        let mut toy = toy(size);
+    fn every_frame_leaves_once_and_every_buffer_comes_home(simd in 0usize..3, size in (8u16..40).prop_map(|units| units * 8), skew in 0usize..300, ops in ops()) {
+        let mut toy = toy(size).with_simd(Simd::ALL[simd]);
         let mut batches = [toy.pool.batch(16), toy.pool.batch(70)];
         let mut shelf: VecDeque<vfnic_ring::Packet> = VecDeque::new();
         let (mut given, mut seen) = (Vec::new(), Vec::new());

@@ -86,6 +86,13 @@ impl Toy {
         }
     }
 
+    /// The same with other code moving descriptors.
+    pub fn with_simd(mut self, simd: vfnic_ring::Simd) -> Self {
+        self.rx = self.rx.with_simd(simd);
+        self.tx = self.tx.with_simd(simd);
+        self
+    }
+
     fn tail(&self, word: usize) -> u32 {
         self.tails.dwords()[word].load(Ordering::Acquire)
     }
