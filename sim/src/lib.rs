@@ -22,6 +22,7 @@ mod irq;
 mod mailbox;
 mod pf;
 mod run;
+mod served;
 mod state;
 mod vf;
 mod violation;
