@@ -14,7 +14,8 @@ pub trait VfBackend: Send + fmt::Debug {
     /// Copies configuration space from `offset` on; `offset + data.len()` is at most 4096.
     fn config_read(&mut self, offset: u16, data: &mut [u8]);
 
-    /// Writes configuration space. What the write sets off (bus mastering, function-level reset) is done on return.
+    /// Writes configuration space. What the write sets off (bus mastering, function-level reset) is done on return;
+    /// vectors stay routed.
     fn config_write(&mut self, offset: u16, data: &[u8]);
 
     /// Reads the 32-bit register at `offset`, a multiple of 4 inside BAR 0.
@@ -40,7 +41,7 @@ pub trait VfBackend: Send + fmt::Debug {
     /// running or can start.
     fn unmap(&mut self, first: u64, last: u64);
 
-    /// Function-level reset.
+    /// Function-level reset. Vectors stay routed, as the kernel's VFIO restores MSI-X after a reset.
     ///
     /// # Errors
     ///

@@ -256,9 +256,8 @@ impl Irqs {
         line.event.clone()
     }
 
-    /// What a reset of the function does: MSI-X off. Error and request events stay, as in the kernel.
+    /// What a reset of the function does: nothing is pending any more. Routes stay, as in the kernel.
     pub(crate) fn reset(&mut self) {
-        // The routes stay too, as the kernel's do: a client re-enables MSI-X with SET_IRQS when it wants other ones.
         self.msix.iter_mut().for_each(|line| line.pending = false);
     }
 }

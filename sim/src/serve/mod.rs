@@ -14,6 +14,7 @@
 
 mod backend;
 mod blank;
+mod card;
 mod client;
 mod dma;
 pub mod fuzz;
@@ -28,6 +29,7 @@ pub mod wire;
 
 pub use backend::{VfBackend, VfSource};
 pub use blank::Blank;
+pub use card::CardVf;
 pub use listen::ListenError;
 pub use server::{Limits, ServeError, Server};
 pub use session::Counters;
