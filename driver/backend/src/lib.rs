@@ -47,6 +47,7 @@ use std::sync::Arc;
 use vfnic_hw::{PciError, PciFunction};
 
 pub mod sysfs;
+pub mod vfio_user;
 
 mod address;
 mod caps;
