@@ -1,7 +1,18 @@
 //! What the `vfnic` command is made of.
 //!
-//! The command line is in `cli`, one file per command in `commands`; [`traffic`] generates and checks frames and knows
+//! The command line is in [`cli`], one file per command in [`commands`]; [`traffic`] generates and checks frames and knows
 //! no ports, so tests and benches use it as well.
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod cli;
+pub mod commands;
+pub mod cpu;
+pub mod device;
+pub mod drops;
+pub mod live;
+pub mod output;
+pub mod report;
+pub mod roles;
+pub mod stack;
 pub mod traffic;

@@ -1,2 +1,8 @@
 //! The `vfnic` command.
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vfnic_tools::cli::main()
+}

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::frame;
 
 /// Bytes that the hardware adds behind every frame.
-pub const CRC: usize = 4;
+pub(super) const CRC: usize = 4;
 /// Shortest and longest length that may be asked for, CRC included; the upper bound is the largest frame an ixgbevf
 /// may ask its PF for (ixgbevf.md §6.7).
 const WIRE: std::ops::RangeInclusive<usize> = 64..=9728;

@@ -1,0 +1,101 @@
+//! Arguments that several commands take.
+
+use std::time::Duration;
+
+use vfnic::PollMode;
+use clap::{Args, ValueEnum};
+
+use crate::traffic::{FrameSizes, Rate};
+
+/// How a thread waits for frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Looks all the time: shortest latency, a whole CPU
+    Poll,
+    /// Sleeps whenever nothing is there
+    Interrupt,
+    /// Looks for a while before it sleeps
+    #[default]
+    Adaptive,
+}
+
+impl Mode {
+    /// The word for it in options and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Interrupt => "interrupt",
+            Self::Adaptive => "adaptive",
+        }
+    }
+}
+
+impl From<Mode> for PollMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Poll => Self::Poll,
+            Mode::Interrupt => Self::Interrupt,
+            Mode::Adaptive => Self::Adaptive,
+        }
+    }
+}
+
+/// Reads `5s`, `250ms`, `2m`, `1.5s`; a bare number is seconds.
+///
+/// # Errors
+///
+/// When it is none of these, or not above zero and at most a week.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, f64); 5] = [
+        ("us", 1e-6),
+        ("ms", 1e-3),
+        ("s", 1.0),
+        ("m", 60.0),
+        ("h", 3600.0),
+    ];
+    const WEEK: f64 = 7.0 * 86_400.0;
+    let (digits, unit) = UNITS
+        .iter()
+        .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|digits| (digits, *seconds)))
+        .unwrap_or((text, 1.0));
+    match digits.trim().parse::<f64>() {
+        Ok(value) if value > 0.0 && value * unit <= WEEK => {
+            Ok(Duration::from_secs_f64(value * unit))
+        }
+        _ => Err(format!(
+            "`{text}` is not a time above zero and up to a week, such as 5s, 250ms or 2m"
+        )),
+    }
+}
+
+/// What to send.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Traffic {
+    /// Frame length in bytes, CRC included, or `imix` (7:4:1 of 64, 594 and 1518)
+    #[arg(long, value_name = "64|imix|1518|9000|BYTES", default_value = "64")]
+    pub frame: FrameSizes,
+    /// Frames per second (250k, 1.5M), or `max`
+    #[arg(long, value_name = "PPS|max", default_value = "max")]
+    pub rate: Rate,
+    /// Decides everything random
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let millis = |text| duration(text).map(|time| time.as_millis());
+        assert_eq!(millis("5s"), Ok(5000));
+        assert_eq!(millis("250ms"), Ok(250));
+        assert_eq!(millis("1.5"), Ok(1500));
+        assert_eq!(millis("2m"), Ok(120_000));
+        for bad in ["", "s", "0s", "-1s", "8000h", "NaN", "infs", "5 x"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+}

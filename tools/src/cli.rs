@@ -1,0 +1,143 @@
+//! The command line: what can be said, and how it ends.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{demo, ping, probe, watch};
+use crate::output;
+
+/// Exit status of a command that was understood and failed.
+pub const FAILURE: u8 = 1;
+/// Exit status of a command that makes no sense.
+pub const USAGE: u8 = 2;
+
+/// Runs Intel SR-IOV virtual functions from userspace, real ones and simulated ones.
+#[derive(Debug, Parser)]
+#[command(name = "vfnic", version, max_term_width = 100, after_help = GRAMMAR)]
+pub struct Cli {
+    /// Log more to standard error: -v debug, -vv trace (VFNIC_LOG overrides)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const GRAMMAR: &str = "\
+Devices:
+  0000:31:10.1, 31:10.1      a PCI function bound to vfio-pci
+  sim:MODEL[/VF][?KEY=VALUE&…]
+                             a VF of a simulated 82576, i350, 82599, x540 or x550; keys: vfs, vf, card, seed, mac, vlan,
+                             trust, mtu. Specs with the same model and `card` name VFs of one card.
+
+Exit status: 0 success, 1 failure, 2 usage.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Args),
+    Probe(probe::Args),
+    Ping(ping::Args),
+    Watch(watch::Args),
+}
+
+/// A command line that can be parsed and makes no sense all the same; ends with status 2.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// How a command that did what it was asked ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// What was looked for is so.
+    Good,
+    /// It is not; the command has said why.
+    Bad,
+}
+
+impl From<bool> for Outcome {
+    fn from(good: bool) -> Self {
+        if good { Self::Good } else { Self::Bad }
+    }
+}
+
+/// Runs the command that this process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs a command, `arguments` including the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` arrive here as well, and go to standard output with status 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    start_log(cli.verbose);
+    let result = match cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Probe(args) => probe::run(args),
+        Command::Ping(args) => ping::run(args),
+        Command::Watch(args) => watch::run(args),
+    };
+    match result {
+        Ok(Outcome::Good) => ExitCode::SUCCESS,
+        Ok(Outcome::Bad) => ExitCode::from(FAILURE),
+        Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "vfnic: {}", output::chain(&error));
+            ExitCode::from(if error.is::<UsageError>() {
+                USAGE
+            } else {
+                FAILURE
+            })
+        }
+    }
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "debug",
+        _ => "trace",
+    };
+    env_logger::Builder::from_env(env_logger::Env::new().filter_or("VFNIC_LOG", level))
+        .format_target(false)
+        .format_timestamp(None)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let call = format!("vfnic {}", command.get_name());
+            assert!(help.contains("Example"), "{}", command.get_name());
+            assert!(help.contains(&call), "{}", command.get_name());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The card and its three ports.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use vfnic::{Port, PortConfig, QueueCount, QueuePair};
+use vfnic_sim::Card;
+
+use super::Args;
+use crate::drops;
+
+/// What the three VFs are for, by number.
+pub(super) const ROLES: [&str; 3] = ["generator", "forwarder", "sink"];
+
+/// Bytes of a receive buffer. Longer frames come in several, as they would on hardware.
+const BUFFER: u32 = 2048;
+/// Descriptors in each ring.
+const RING: u16 = 512;
+/// Most frames under way at once when the rate is `max`: enough to keep card and driver busy, few enough to stay in
+/// the caches.
+const WINDOW: usize = 256;
+
+/// A card with generator, forwarder and sink on VFs 0, 1 and 2.
+#[derive(Debug)]
+pub(super) struct Bed {
+    // Ports before the card: they are put to rest first.
+    ports: Vec<Port>,
+    card: Card,
+    window: usize,
+    /// From opening the first port to all links being up.
+    ready_after: Duration,
+    /// CPU time that the card's thread had used by then.
+    card_cpu_before: Duration,
+}
+
+impl Bed {
+    /// Builds the card, opens and starts the ports, waits for the links.
+    pub(super) fn build(args: &Args) -> anyhow::Result<(Self, Vec<Vec<QueuePair>>)> {
+        let frame = args.traffic.frame;
+        let card = Card::builder(args.model)
+            .vfs(3)
+            .seed(args.traffic.seed)
+            .threaded()
+            .build()
+            .context("cannot simulate a card")?;
+        let mtu = frame.mtu();
+        if mtu > 1500 {
+            // Larger frames take the PF's consent on most models.
+            card.pf()
+                .set_mtu(mtu)
+                .context("cannot give the PF a larger MTU")?;
+        }
+        let config = PortConfig::default()
+            .queues(QueueCount::Exactly(args.queues))
+            .rings(RING, RING)
+            .buffer_size(BUFFER)
+            .mtu(mtu);
+        let start = Instant::now();
+        let mut ports = Vec::new();
+        let mut pairs = Vec::new();
+        for (vf, role) in (0..).zip(ROLES) {
+            let port = card
+                .function(vf)
+                .map_err(anyhow::Error::new)
+                .and_then(|function| Ok(Port::from_function(function, config.clone())?))
+                .with_context(|| format!("cannot open the {role}"))?;
+            let started = port.start();
+            pairs.push(started.with_context(|| format!("cannot start the {role}"))?);
+            ports.push(port);
+        }
+        let buffers = frame.longest_len().div_ceil(BUFFER as usize);
+        let mut bed = Self {
+            ports,
+            card,
+            window: (usize::from(RING - 1) / buffers).min(WINDOW),
+            ready_after: Duration::ZERO,
+            card_cpu_before: Duration::ZERO,
+        };
+        bed.wait_for_links()?;
+        bed.ready_after = start.elapsed();
+        bed.card_cpu_before = bed.card.cpu_time();
+        log::debug!("ports ready after {:?}", bed.ready_after);
+        Ok((bed, pairs))
+    }
+
+    fn wait_for_links(&self) -> anyhow::Result<()> {
+        const LIMIT: Duration = Duration::from_secs(5);
+        let start = Instant::now();
+        for port in &self.ports {
+            while !port.link().is_up() {
+                if start.elapsed() > LIMIT {
+                    bail!(
+                        "the link of {} did not come up within {LIMIT:?}",
+                        port.name()
+                    );
+                }
+                let pause = port.poll_control()?;
+                if !port.link().is_up() {
+                    std::thread::sleep(pause.min(Duration::from_micros(100)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The port of `ROLES[role]`.
+    pub(super) fn port(&self, role: usize) -> &Port {
+        &self.ports[role]
+    }
+
+    /// Looks after the ports.
+    pub(super) fn poll_control(&self) -> anyhow::Result<()> {
+        for port in &self.ports {
+            port.poll_control()?;
+            for event in port.events() {
+                log::debug!("{}: {event:?}", port.name());
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of a buffer of its pools.
+    pub(super) const fn buffer_size(&self) -> u32 {
+        BUFFER
+    }
+
+    /// Most frames that may be under way without any ring overflowing.
+    pub(super) const fn window(&self) -> usize {
+        self.window
+    }
+
+    /// CPU time of the card's thread since everything was ready.
+    pub(super) fn card_cpu(&self) -> Duration {
+        self.card.cpu_time().saturating_sub(self.card_cpu_before)
+    }
+
+    /// From opening the first port to all links being up.
+    pub(super) const fn ready_after(&self) -> Duration {
+        self.ready_after
+    }
+
+    /// Puts the ports to rest.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        for port in self.ports {
+            port.close()?;
+        }
+        Ok(())
+    }
+
+    /// Every drop that anybody owns to, by name.
+    pub(super) fn drops(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        for ((vf, role), port) in (0..).zip(ROLES).zip(&self.ports) {
+            all.extend(drops::of_port(role, &port.stats()));
+            if let Some(stats) = self.card.vf_stats(vf) {
+                all.extend(drops::of_card(role, &stats));
+            }
+        }
+        all
+    }
+
+    /// Breaches of the hardware's rules that the card recorded.
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.card
+            .violations()
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+}

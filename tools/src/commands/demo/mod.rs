@@ -1,0 +1,110 @@
+//! `vfnic demo`: generator, forwarder and checking sink on three VFs of a simulated card.
+
+mod bed;
+mod report;
+mod worker;
+
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args as ClapArgs;
+use vfnic_hw::Model;
+
+use crate::args::{self, Mode, Traffic};
+use crate::cli::Outcome;
+use crate::live::LiveLine;
+
+use bed::Bed;
+use report::Progress;
+use worker::Worker;
+
+/// Sends traffic through a simulated card and accounts for every frame
+///
+/// A generator on one VF, a forwarder on a second, a checking sink on a third, all on one thread; the card, with its
+/// switch, runs on another. Frames carry flow, sequence number and checksum, so lost, duplicated, reordered and corrupted ones are
+/// counted apart.
+///
+/// With `--rate max` the generator keeps a bounded number of frames under way, so that nothing is dropped for overload;
+/// latency then counts from the actual departure. With a rate it sends on schedule whatever happens, and latency counts from
+/// the scheduled departure.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Card model
+    #[arg(
+        long,
+        value_name = "82576|i350|82599|x540|x550",
+        default_value = "82599"
+    )]
+    model: Model,
+    /// How long to send
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = args::duration)]
+    duration: Duration,
+    /// How the driver's thread waits
+    #[arg(long, value_enum, default_value_t = Mode::Poll)]
+    mode: Mode,
+    #[command(flatten)]
+    traffic: Traffic,
+    /// Queue pairs of each VF
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    queues: u16,
+    /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vfnic demo
+  vfnic demo --model x550 --queues 2 --mode adaptive --rate 250k --duration 10s
+  vfnic demo --frame imix --json
+  vfnic demo --rate 1M --hlog latency.hlog
+
+Exit status 0 only when every frame is accounted for and none was duplicated or corrupted.";
+
+/// How often the worker tells how it is doing.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// Runs it.
+///
+/// # Errors
+///
+/// When the card, a port or the log file cannot be had, or a queue ends.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let mut progress = Progress::new(&args)?;
+    let (bed, pairs) = Bed::build(&args)?;
+    let (tell, told) = mpsc::channel();
+    let worker = Worker::new(&args, &bed, pairs, tell)?;
+    let thread = std::thread::Builder::new()
+        .name("vfnic-demo".into())
+        .spawn(move || worker.run())
+        .context("cannot start a thread")?;
+    let live = LiveLine::new(args.json);
+    // Ends when the worker drops its end, well or not.
+    loop {
+        match told.recv_timeout(INTERVAL) {
+            Ok(update) => live.show(progress.update(&update, bed.card_cpu())?),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        bed.poll_control()?;
+    }
+    drop(live);
+    let done = thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the driver's thread panicked"))??;
+    let summary = progress.finish(&args, &done, &bed)?;
+    drop(done.pairs);
+    bed.close()?;
+    if args.json {
+        summary.json()?;
+    } else {
+        summary.print(progress.latencies())?;
+    }
+    Ok(summary.good().into())
+}

@@ -1,0 +1,292 @@
+//! What a run says while it goes and when it is over.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::Args;
+use super::bed::Bed;
+use super::worker::{Done, Update};
+use crate::cpu;
+use crate::output::{self, nanoseconds, quantity};
+use crate::report::{HistogramLog, Latency, percentile_table};
+use crate::traffic::{Accounts, Rate, latency_histogram};
+
+/// Puts the worker's updates together.
+#[derive(Debug)]
+pub(super) struct Progress {
+    latencies: Histogram<u64>,
+    log: Option<HistogramLog>,
+    /// Latencies not logged yet, and since when.
+    second: Histogram<u64>,
+    logged: Duration,
+    last: Snapshot,
+}
+
+/// Totals at one moment.
+#[derive(Clone, Copy, Debug, Default)]
+struct Snapshot {
+    at: Duration,
+    received: u64,
+    driver: Duration,
+    card: Duration,
+}
+
+/// CPU time as a share of one core, in percent.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct CpuPercent {
+    driver: f64,
+    sim: f64,
+}
+
+/// The object that `--json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    model: &'static str,
+    mode: &'static str,
+    frame: String,
+    rate: String,
+    queues: u16,
+    seed: u64,
+    seconds: f64,
+    #[serde(flatten)]
+    pub(super) accounts: Accounts,
+    mpps: f64,
+    gbit_per_second: f64,
+    latency_ns: Latency,
+    cpu_percent: CpuPercent,
+    wakeups: u64,
+    ready_ms: f64,
+    violations: Vec<String>,
+    #[serde(skip)]
+    window: Option<usize>,
+}
+
+impl Progress {
+    pub(super) fn new(args: &Args) -> anyhow::Result<Self> {
+        let comment = format!(
+            "vfnic demo --model {} --mode {} --frame {} --rate {} --queues {} --seed {}",
+            args.model,
+            args.mode.name(),
+            args.traffic.frame,
+            args.traffic.rate,
+            args.queues,
+            args.traffic.seed
+        );
+        let log = args
+            .hlog
+            .as_ref()
+            .map(|path| HistogramLog::create(path, &comment))
+            .transpose()?;
+        Ok(Self {
+            latencies: latency_histogram(),
+            log,
+            second: latency_histogram(),
+            logged: Duration::ZERO,
+            last: Snapshot::default(),
+        })
+    }
+
+    /// Takes an update and gives the text for the live line.
+    pub(super) fn update(&mut self, update: &Update, card: Duration) -> anyhow::Result<String> {
+        self.record(&update.latencies, update.at)?;
+        let now = Snapshot {
+            at: update.at,
+            received: update.tally.received,
+            driver: update.cpu,
+            card,
+        };
+        let wall = now.at.saturating_sub(self.last.at);
+        let frames = now.received.saturating_sub(self.last.received);
+        let interval = Latency::from(&update.latencies);
+        let text = format!(
+            "{:5.1} s  {:>9}  missing {}  dup {}  reordered {}  corrupt {}  p50 {}  p99 {}  max {}  CPU: driver {:3.0} %, card {:3.0} %",
+            now.at.as_secs_f64(),
+            quantity(per_second(frames, wall), "pps"),
+            update.missing,
+            update.tally.duplicated,
+            update.tally.reordered,
+            update.tally.corrupted,
+            nanoseconds(interval.p50),
+            nanoseconds(interval.p99),
+            nanoseconds(interval.max),
+            cpu::percent(now.driver.saturating_sub(self.last.driver), wall),
+            cpu::percent(now.card.saturating_sub(self.last.card), wall),
+        );
+        self.last = now;
+        Ok(text)
+    }
+
+    fn record(&mut self, latencies: &Histogram<u64>, at: Duration) -> anyhow::Result<()> {
+        // Histograms of the same bounds always add.
+        self.latencies.add(latencies)?;
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        self.second.add(latencies)?;
+        if at.saturating_sub(self.logged) >= Duration::from_secs(1) {
+            log.interval(&self.second, at)?;
+            self.second.reset();
+            self.logged = at;
+        }
+        Ok(())
+    }
+
+    /// Closes the books.
+    pub(super) fn finish(
+        &mut self,
+        args: &Args,
+        done: &Done,
+        bed: &Bed,
+    ) -> anyhow::Result<Summary> {
+        let card = bed.card_cpu();
+        self.record(&done.last.latencies, done.last.at)?;
+        if let Some(log) = &mut self.log
+            && !self.second.is_empty()
+        {
+            log.interval(&self.second, done.last.at)?;
+        }
+        let tally = done.last.tally;
+        let sending = done.sending;
+        let max = args.traffic.rate == Rate::Max;
+        Ok(Summary {
+            model: args.model.name(),
+            mode: args.mode.name(),
+            frame: args.traffic.frame.to_string(),
+            rate: args.traffic.rate.to_string(),
+            queues: args.queues,
+            seed: args.traffic.seed,
+            seconds: round(sending.as_secs_f64(), 6),
+            accounts: Accounts::new(done.sent, done.lost, &tally, bed.drops()),
+            mpps: round(per_second(tally.received, sending) / 1e6, 6),
+            // Preamble, start delimiter, CRC and gap are the wire's; frames and CRC are what is usually quoted.
+            gbit_per_second: round(
+                per_second(8 * (tally.bytes + 4 * tally.received), sending) / 1e9,
+                6,
+            ),
+            latency_ns: Latency::from(&self.latencies),
+            cpu_percent: CpuPercent {
+                driver: round(cpu::percent(done.last.cpu, done.last.at), 1),
+                sim: round(cpu::percent(card, done.last.at), 1),
+            },
+            wakeups: done.wakeups,
+            ready_ms: round(bed.ready_after().as_secs_f64() * 1e3, 3),
+            violations: bed.violations(),
+            window: max.then(|| bed.window()),
+        })
+    }
+
+    /// All latencies.
+    pub(super) const fn latencies(&self) -> &Histogram<u64> {
+        &self.latencies
+    }
+}
+
+impl Summary {
+    /// Prints it for people.
+    pub(super) fn print(&self, latencies: &Histogram<u64>) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        self.write(&mut out, latencies)?;
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        out: &mut impl std::io::Write,
+        latencies: &Histogram<u64>,
+    ) -> std::io::Result<()> {
+        let accounts = &self.accounts;
+        writeln!(
+            out,
+            "{}, {} mode, {} frames, {}, {} queue{}, seed {}: generator, forwarder and sink on VFs 0, 1, 2",
+            self.model,
+            self.mode,
+            if self.frame == "imix" {
+                "imix".to_owned()
+            } else {
+                format!("{}-byte", self.frame)
+            },
+            self.window.map_or_else(
+                || format!("{} frames/s on schedule", self.rate),
+                |window| format!("at most {window} frames under way")
+            ),
+            self.queues,
+            if self.queues == 1 { "" } else { "s" },
+            self.seed,
+        )?;
+        writeln!(out)?;
+        for (name, count) in [
+            ("sent", accounts.sent),
+            ("received", accounts.received),
+            ("lost", accounts.lost),
+            ("duplicated", accounts.duplicated),
+            ("reordered", accounts.reordered),
+            ("corrupted", accounts.corrupted),
+        ] {
+            writeln!(out, "  {name:<12}{count:>14}")?;
+        }
+        for (reason, count) in &accounts.drops {
+            writeln!(out, "  dropped     {count:>14}  {reason}")?;
+        }
+        writeln!(out, "  unaccounted {:>14}", accounts.unaccounted)?;
+        writeln!(out)?;
+        writeln!(
+            out,
+            "  {:.2} Mpps end to end, {:.2} Gbit/s, over {:.2} s; CPU: driver {:.0} %, card {:.0} %; {} wake-ups; ready after {:.1} ms",
+            self.mpps,
+            self.gbit_per_second,
+            self.seconds,
+            self.cpu_percent.driver,
+            self.cpu_percent.sim,
+            self.wakeups,
+            self.ready_ms,
+        )?;
+        let latency = &self.latency_ns;
+        writeln!(
+            out,
+            "  latency: min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}, from {} departure",
+            nanoseconds(latency.min),
+            nanoseconds(latency.p50),
+            nanoseconds(latency.p90),
+            nanoseconds(latency.p99),
+            nanoseconds(latency.p999),
+            nanoseconds(latency.max),
+            if self.window.is_some() {
+                "actual"
+            } else {
+                "scheduled"
+            },
+        )?;
+        writeln!(out)?;
+        percentile_table(out, latencies)?;
+        for violation in &self.violations {
+            writeln!(out, "violation: {violation}")?;
+        }
+        out.flush()
+    }
+
+    /// Whether the run was as it should be.
+    pub(super) fn good(&self) -> bool {
+        self.accounts.balanced() && self.violations.is_empty()
+    }
+
+    /// Prints it for scripts.
+    pub(super) fn json(&self) -> anyhow::Result<()> {
+        output::json(self)
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() {
+        return 0.0;
+    }
+    count as f64 / time.as_secs_f64()
+}
+
+/// `value` to `decimals`, so that JSON has no noise.
+fn round(value: f64, decimals: i32) -> f64 {
+    let scale = 10f64.powi(decimals);
+    (value * scale).round() / scale
+}

@@ -1,0 +1,6 @@
+//! One file per command: its arguments, and `run`.
+
+pub mod demo;
+pub mod ping;
+pub mod probe;
+pub mod watch;

@@ -1,0 +1,363 @@
+//! `vfnic ping`: ICMP echo with an IP stack of our own on a VF.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use clap::Args as ClapArgs;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::socket::icmp;
+use smoltcp::time::Instant as StackInstant;
+use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, IpCidr, Ipv4Cidr};
+use vfnic::{Poller, Port, PortConfig, QueuePair};
+
+use super::probe::wait_for_link;
+use crate::args::{Mode, duration};
+use crate::cli::Outcome;
+use crate::device::Device;
+use crate::output::{self, nanoseconds};
+use crate::stack::PortDevice;
+
+/// Sends ICMP echo requests from a VF and prints round-trip times
+///
+/// ARP and IP are done here (by smoltcp), so nothing on this machine needs an address.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The VF
+    #[arg(long, value_name = "SPEC")]
+    device: Device,
+    /// Whom to ask
+    #[arg(value_name = "IP")]
+    target: Ipv4Addr,
+    /// Our own address and the length of its network's prefix
+    #[arg(long, value_name = "A/PREFIX", default_value = "10.0.2.15/24", value_parser = cidr)]
+    address: Ipv4Cidr,
+    /// Router for other networks
+    #[arg(long, value_name = "IP")]
+    gateway: Option<Ipv4Addr>,
+    /// Requests to send
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+    /// Time between two requests
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
+    interval: Duration,
+    /// How long to wait for an answer, in seconds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = duration)]
+    timeout: Duration,
+    /// How to wait for frames
+    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
+    mode: Mode,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 192.0.2.1
+  vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 --gateway 192.0.2.1 198.51.100.7 --count 3
+
+Exit status 0 when at least one request was answered.";
+
+/// Bytes of a request behind the ICMP header.
+const PAYLOAD: usize = 56;
+/// Longest sleep without a look at the port.
+const CONTROL: Duration = Duration::from_millis(50);
+
+fn cidr(text: &str) -> Result<Ipv4Cidr, String> {
+    let wrong = || format!("`{text}` is not an IPv4 address and prefix length, such as 192.0.2.9/24");
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    match prefix.parse() {
+        Ok(prefix @ 1..=32) => Ok(Ipv4Cidr::new(address, prefix)),
+        _ => Err(wrong()),
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// When the device cannot be opened or nobody answers.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    if args.gateway.is_none() && !args.address.contains_addr(&args.target) {
+        bail!(
+            "{} is not in the network of {}; name a --gateway, or another --address",
+            args.target,
+            args.address
+        );
+    }
+    let port = args.device.open(PortConfig::default())?;
+    let pairs = port.start()?;
+    if !wait_for_link(&port, Duration::from_secs(5))? {
+        bail!(
+            "{}: no link after 5 s; is the PF's interface up and its cable in?",
+            port.name()
+        );
+    }
+    let mut ping = Ping::new(&args, &port, pairs)?;
+    let result = ping.run(&args, &port);
+    let summary = ping.summary.clone();
+    drop(ping);
+    port.close()?;
+    result?;
+    output::line(&summary)?;
+    match summary.answered {
+        0 => bail!("{}", summary.why(&args)),
+        _ => Ok(Outcome::Good),
+    }
+}
+
+/// The stack and what it runs on.
+struct Ping {
+    poller: Poller,
+    device: PortDevice,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    start: Instant,
+    ident: u16,
+    /// Whose ARP answer shows that frames pass.
+    hop: Ipv4Addr,
+    summary: Summary,
+}
+
+impl Ping {
+    fn new(args: &Args, port: &Port, pairs: Vec<QueuePair>) -> anyhow::Result<Self> {
+        let mut poller = Poller::new(args.mode.into())?;
+        for pair in pairs {
+            poller.add(pair)?;
+        }
+        let mut device = PortDevice::new(port);
+        let mac = EthernetAddress(port.mac().0.0);
+        let start = Instant::now();
+        let interface = {
+            let config = Config::new(HardwareAddress::Ethernet(mac));
+            let pair = first(&mut poller)?;
+            let mut interface = Interface::new(config, &mut device.on(pair), StackInstant::ZERO);
+            interface.update_ip_addrs(|addresses| {
+                // The list is empty and has room for one.
+                let _ = addresses.push(IpCidr::Ipv4(args.address));
+            });
+            if let Some(gateway) = args.gateway {
+                interface
+                    .routes_mut()
+                    .add_default_ipv4_route(gateway)
+                    .map_err(|error| anyhow::anyhow!("cannot route through {gateway}: {error:?}"))?;
+            }
+            interface
+        };
+        let buffer = || {
+            icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 8 * 2048])
+        };
+        let mut socket = icmp::Socket::new(buffer(), buffer());
+        let [low, high, ..] = std::process::id().to_le_bytes();
+        let ident = u16::from_le_bytes([low, high]);
+        socket
+            .bind(icmp::Endpoint::Ident(ident))
+            .map_err(|error| anyhow::anyhow!("cannot bind an ICMP socket: {error:?}"))?;
+        let mut sockets = SocketSet::new(Vec::new());
+        let socket = sockets.add(socket);
+        let hop = args
+            .gateway
+            .filter(|_| !args.address.contains_addr(&args.target))
+            .unwrap_or(args.target);
+        Ok(Self {
+            poller,
+            device,
+            interface,
+            sockets,
+            socket,
+            start,
+            ident,
+            hop,
+            summary: Summary::default(),
+        })
+    }
+
+    fn run(&mut self, args: &Args, port: &Port) -> anyhow::Result<()> {
+        for number in 1..=args.count {
+            let [.., low, high] = number.to_be_bytes();
+            let sequence = u16::from_be_bytes([low, high]);
+            let left = self.request(args, sequence)?;
+            let answer = self.await_answer(port, sequence, left + args.timeout)?;
+            match answer {
+                Some(round_trip) => {
+                    self.summary.answer(round_trip);
+                    output::line(format_args!(
+                        "{}: sequence {sequence}, {}",
+                        args.target,
+                        nanoseconds(round_trip)
+                    ))?;
+                }
+                None => output::line(format_args!(
+                    "{}: sequence {sequence}, no answer within {:?}",
+                    args.target, args.timeout
+                ))?,
+            }
+            if number < args.count {
+                self.serve(port, left + args.interval, |_| false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Queues a request. Returns when.
+    fn request(&mut self, args: &Args, sequence: u16) -> anyhow::Result<Instant> {
+        let data = [0x56; PAYLOAD];
+        let request = Icmpv4Repr::EchoRequest {
+            ident: self.ident,
+            seq_no: sequence,
+            data: &data,
+        };
+        let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.socket);
+        let room = socket
+            .send(request.buffer_len(), args.target.into())
+            .map_err(|error| anyhow::anyhow!("cannot send to {}: {error:?}", args.target))?;
+        request.emit(
+            &mut Icmpv4Packet::new_unchecked(room),
+            &ChecksumCapabilities::default(),
+        );
+        self.summary.sent += 1;
+        Ok(Instant::now())
+    }
+
+    /// Serves the stack until request `sequence` is answered; the round trip in nanoseconds, if it was.
+    fn await_answer(
+        &mut self,
+        port: &Port,
+        sequence: u16,
+        until: Instant,
+    ) -> anyhow::Result<Option<u64>> {
+        let begun = Instant::now();
+        let ident = self.ident;
+        let answered = self.serve(port, until, |bytes| {
+            let packet = Icmpv4Packet::new_checked(bytes).ok();
+            let repr = packet
+                .and_then(|packet| Icmpv4Repr::parse(&packet, &ChecksumCapabilities::default()).ok());
+            matches!(repr, Some(Icmpv4Repr::EchoReply { ident: i, seq_no, .. }) if i == ident && seq_no == sequence)
+        })?;
+        let round_trip = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(answered.then_some(round_trip))
+    }
+
+    /// Serves the stack until `until`, or until a received ICMP packet is what `wanted` says. True in the latter case.
+    fn serve(
+        &mut self,
+        port: &Port,
+        until: Instant,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> anyhow::Result<bool> {
+        let mut control = Instant::now();
+        loop {
+            let now = self.now();
+            let pair = first(&mut self.poller)?;
+            self.interface
+                .poll(now, &mut self.device.on(pair), &mut self.sockets);
+            let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.socket);
+            while let Ok((bytes, _)) = socket.recv() {
+                if wanted(bytes) {
+                    return Ok(true);
+                }
+            }
+            let time = Instant::now();
+            if time >= until {
+                return Ok(false);
+            }
+            if time >= control {
+                port.poll_control()?;
+                control = time + CONTROL;
+            }
+            let mut deadline = until.min(control);
+            if let Some(delay) = self.interface.poll_delay(now, &self.sockets) {
+                deadline = deadline.min(time + Duration::from(delay));
+            }
+            let device = &mut self.device;
+            let wait = deadline.saturating_duration_since(time);
+            self.poller
+                .turn(Some(wait), |index, pairs| device.fetch(&mut pairs[index]))?;
+            self.summary.seen |= self
+                .device
+                .waiting()
+                .any(|frame| tells_mac_of(frame, self.hop));
+        }
+    }
+
+    fn now(&self) -> StackInstant {
+        let micros = self.start.elapsed().as_micros();
+        StackInstant::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+    }
+}
+
+fn first(poller: &mut Poller) -> anyhow::Result<&mut QueuePair> {
+    poller
+        .queues_mut()
+        .first_mut()
+        .ok_or_else(|| anyhow::anyhow!("the port gave no queue"))
+}
+
+/// Whether `frame` is an ARP packet in which `address` tells its MAC address.
+fn tells_mac_of(frame: &[u8], address: Ipv4Addr) -> bool {
+    frame.get(12..14) == Some(&[0x08, 0x06]) && frame.get(28..32) == Some(&address.octets())
+}
+
+/// What became of the requests.
+#[derive(Clone, Debug, Default)]
+struct Summary {
+    sent: u32,
+    answered: u32,
+    /// Round trips in nanoseconds.
+    shortest: u64,
+    longest: u64,
+    total: u64,
+    /// The target, or the gateway, told its MAC address.
+    seen: bool,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} sent, {} answered", self.sent, self.answered)?;
+        if self.answered > 0 {
+            write!(
+                f,
+                "; round trip min {}, mean {}, max {}",
+                nanoseconds(self.shortest),
+                nanoseconds(self.total / u64::from(self.answered)),
+                nanoseconds(self.longest)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Summary {
+    fn answer(&mut self, round_trip: u64) {
+        self.shortest = if self.answered == 0 {
+            round_trip
+        } else {
+            self.shortest.min(round_trip)
+        };
+        self.longest = self.longest.max(round_trip);
+        self.total += round_trip;
+        self.answered += 1;
+    }
+
+    fn why(&self, args: &Args) -> String {
+        let Args {
+            target,
+            timeout,
+            gateway,
+            ..
+        } = args;
+        let (hop, what) = match gateway.filter(|_| !args.address.contains_addr(target)) {
+            Some(gateway) => (gateway, "the gateway"),
+            None => (*target, "it"),
+        };
+        if self.seen {
+            format!("{target} did not answer within {timeout:?}; {what} answers ARP, so it is there: is ICMP filtered?")
+        } else {
+            format!(
+                "{target} did not answer within {timeout:?}, and nobody answered ARP for {hop}: wrong address or VLAN, or frames do not pass (spoof check, link)"
+            )
+        }
+    }
+}
