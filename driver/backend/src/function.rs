@@ -400,3 +400,7 @@ impl Calls for ByCall {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "function_tests.rs"]
+mod tests;

@@ -186,6 +186,15 @@ impl State {
 }
 
 impl Lease {
+    /// The place of a function that was never opened.
+    #[cfg(test)]
+    pub(crate) fn of(space: &VfioSpace, address: PciAddress) -> Self {
+        Self {
+            target: Target::find(address, space.options()).unwrap(),
+            space: space.clone(),
+        }
+    }
+
     pub(crate) fn space(&self) -> &VfioSpace {
         &self.space
     }
@@ -338,3 +347,7 @@ impl DmaSpace for VfioSpace {
         self.0.page.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+#[path = "space_tests.rs"]
+mod tests;
