@@ -8,10 +8,10 @@ mod shared;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vfnic_ring::{DmaBacking, DmaRegion};
-use vm_memory::VolatileSlice;
+pub(crate) use vm_memory::VolatileSlice;
 
 pub(crate) use self::shared::{FileId, Sealed, SharedFile};
 
@@ -69,6 +69,14 @@ impl Mapping {
     }
 
     #[inline]
+    const fn allows(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Read => self.readable,
+            Direction::Write => self.writable,
+        }
+    }
+
+    #[inline]
     fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
         debug_assert!(offset + len <= self.region.len());
         // SAFETY: `offset`'s check put the bytes inside the region, whose backing `self` keeps alive, and `'_` ends
@@ -108,14 +116,15 @@ pub(crate) enum Direction {
     Write,
 }
 
-/// How many translations a queue remembers of each kind.
-const REMEMBERED: usize = 4;
+/// How many translations a queue remembers besides the last one.
+const REMEMBERED: usize = 3;
 
-/// The translations a queue used last, newest first. Valid for one generation of the function's IOMMU table.
+/// The translations a queue used last. Valid for one generation of the function's IOMMU table.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     generation: u64,
-    entries: Vec<Mapping>,
+    last: Option<Mapping>,
+    older: Vec<Mapping>,
 }
 
 impl Windows {
@@ -123,26 +132,39 @@ impl Windows {
     pub(crate) fn refresh(&mut self, space: &dyn Translate) {
         let now = space.generation();
         if self.generation != now {
+            self.clear();
             self.generation = now;
-            self.entries.clear();
         }
     }
 
     /// Forgets everything, and with it the memory it keeps alive.
     pub(crate) fn clear(&mut self) {
-        self.entries.clear();
+        self.last = None;
+        self.older.clear();
         self.generation = 0;
     }
 
     #[inline]
     fn known(&self, iova: u64, len: usize, direction: Direction) -> Option<(&Mapping, usize)> {
-        self.entries.iter().find_map(|mapping| {
-            let allowed = match direction {
-                Direction::Read => mapping.readable,
-                Direction::Write => mapping.writable,
-            };
+        if let Some(mapping) = &self.last
+            && let Some(offset) = mapping.offset(iova, len)
+            && mapping.allows(direction)
+        {
+            return Some((mapping, offset));
+        }
+        self.known_longer(iova, len, direction)
+    }
+
+    #[inline(never)]
+    fn known_longer(
+        &self,
+        iova: u64,
+        len: usize,
+        direction: Direction,
+    ) -> Option<(&Mapping, usize)> {
+        self.older.iter().find_map(|mapping| {
             let offset = mapping.offset(iova, len)?;
-            allowed.then_some((mapping, offset))
+            mapping.allows(direction).then_some((mapping, offset))
         })
     }
 
@@ -164,9 +186,12 @@ impl Windows {
         let Some(mapping) = space.lookup(iova) else {
             return false;
         };
-        self.entries.retain(|old| old.iova != mapping.iova);
-        self.entries.truncate(REMEMBERED - 1);
-        self.entries.insert(0, mapping);
+        let iova = mapping.iova;
+        self.older.truncate(REMEMBERED - 1);
+        if let Some(last) = self.last.replace(mapping) {
+            self.older.insert(0, last);
+        }
+        self.older.retain(|old| old.iova != iova);
         true
     }
 
@@ -266,7 +291,18 @@ impl Windows {
         copied
     }
 
-    /// Publishes a write-back: the first word, then with release the second, which holds status and length.
+    /// The words of `count` descriptors in a row, for write-backs.
+    #[inline]
+    pub(crate) fn descriptors(&self, iova: u64, count: usize) -> Option<Descriptors<'_>> {
+        let (mapping, offset) = self.known(iova, count * 16, Direction::Write)?;
+        if !offset.is_multiple_of(8) {
+            return None;
+        }
+        let words = mapping.region.words().get(offset / 8..)?;
+        Some(Descriptors(words.as_chunks::<2>().0.get(..count)?))
+    }
+
+    /// Publishes one write-back, as [`Descriptors::publish`] does.
     #[inline]
     pub(crate) fn write_back(
         &mut self,
@@ -277,19 +313,14 @@ impl Windows {
         if !self.ensure(space, iova, 16, Direction::Write) {
             return false;
         }
-        let Some((mapping, offset)) = self.known(iova, 16, Direction::Write) else {
-            return false;
-        };
-        let Some([first, second]) = mapping.region.words().get(offset / 8..offset / 8 + 2) else {
+        let Some(Descriptors([[first, second]])) = self.descriptors(iova, 1) else {
             return false;
         };
         if let Some(word) = words[0] {
             first.store(word.to_le(), Ordering::Relaxed);
         }
         if let Some(word) = words[1] {
-            // ORDERING: pairs with the driver's acquire (or load and fence) of the status word: frame data and the
-            // first word are visible before it.
-            second.store(word.to_le(), Ordering::Release);
+            second.store(word.to_le(), PUBLISH);
         }
         true
     }
@@ -307,6 +338,60 @@ impl Windows {
         };
         word.store(value.to_le(), Ordering::Release);
         true
+    }
+}
+
+// ORDERING: a write-back's second word holds status and length. Its release pairs with the driver's acquire (or load and
+// fence) of that word: frame data and the first word are visible before it.
+const PUBLISH: Ordering = Ordering::Release;
+
+/// Descriptors in a row, open for write-backs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Descriptors<'a>(&'a [[AtomicU64; 2]]);
+
+impl Descriptors<'_> {
+    /// Publishes descriptor `index`: the first word, then with release the second. Past the end it does nothing.
+    #[inline]
+    pub(crate) fn publish(&self, index: usize, words: [u64; 2]) {
+        if let Some([first, second]) = self.0.get(index) {
+            first.store(words[0].to_le(), Ordering::Relaxed);
+            second.store(words[1].to_le(), PUBLISH);
+        }
+    }
+}
+
+/// Copies of a size known when compiling, which become a few vector moves; a general copy is a call.
+pub(crate) trait Chunks {
+    /// `N` bytes from `at` on; zeros when they are not all there.
+    fn load<const N: usize>(&self, at: usize) -> [u8; N];
+    /// Writes `N` bytes from `at` on; nothing when there is no room for all.
+    fn store<const N: usize>(&self, at: usize, data: &[u8; N]);
+}
+
+impl Chunks for VolatileSlice<'_> {
+    #[inline]
+    fn load<const N: usize>(&self, at: usize) -> [u8; N] {
+        if at > self.len() || self.len() - at < N {
+            return [0; N];
+        }
+        let from = self.ptr_guard().as_ptr().wrapping_add(at).cast::<[u8; N]>();
+        // SAFETY: the bytes are inside the slice, which is readable for its life; bytes need no alignment. A driver that
+        // writes them at the same time makes their value arbitrary, nothing else: they are copied, not referenced.
+        unsafe { from.read_unaligned() }
+    }
+
+    #[inline]
+    fn store<const N: usize>(&self, at: usize, data: &[u8; N]) {
+        if at > self.len() || self.len() - at < N {
+            return;
+        }
+        let to = self
+            .ptr_guard_mut()
+            .as_ptr()
+            .wrapping_add(at)
+            .cast::<[u8; N]>();
+        // SAFETY: as in `load`, and writable: it was translated for writing or is the caller's own.
+        unsafe { to.write_unaligned(*data) };
     }
 }
 

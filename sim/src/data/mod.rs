@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use vfnic_hw::Model;
 
+use self::burst::Group;
 use self::forward::{Forwarded, Target};
 use self::limit::Limit;
 use self::place::Place;
@@ -119,6 +120,7 @@ pub struct DataPath {
     frame: Vec<u8>,
     stripped: Vec<u8>,
     targets: Vec<Target>,
+    group: Option<Box<Group>>,
 }
 
 /// What the data path keeps of one function.
@@ -176,6 +178,7 @@ impl DataPath {
             frame: Vec::new(),
             stripped: Vec::new(),
             targets: Vec::new(),
+            group: Some(Box::new(Group::new())),
         }
     }
 
