@@ -374,6 +374,14 @@ impl Family {
         dispatch!(self, f => f.set_promisc(mode, grant))
     }
 
+    /// The request that makes the next [`set_promisc`](Self::set_promisc) a change, where the PF acts on changes only.
+    pub(crate) fn forget_promisc(&self, grant: &Grant) -> Option<Request> {
+        match self {
+            Self::Igbvf(_) => None,
+            Self::Ixgbevf(f) => f.forget_promisc(grant),
+        }
+    }
+
     /// Whether the PF really did what [`set_promisc`](Self::set_promisc) asked for, as `reply` tells.
     pub(crate) fn promisc_granted(&self, mode: Promisc, reply: &Reply) -> bool {
         dispatch!(self, f => f.promisc_granted(mode, reply))

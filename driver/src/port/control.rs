@@ -218,6 +218,9 @@ impl Control {
         let mut refused = Vec::new();
         // First of all, because an 82599 whose PF runs jumbo frames receives nothing before it (ixgbevf.md §17.6).
         self.replay_mtu(device, io, &mut refused).await?;
+        if let Some(request) = device.family.forget_promisc(&self.grant) {
+            self.ask(io, &request).await?;
+        }
         let promisc = self.settings.promisc;
         if let Err(error) = self.apply_promisc(device, io, promisc).await {
             keep(error, &mut refused)?;

@@ -161,6 +161,13 @@ impl Ixgbevf {
         ))
     }
 
+    /// QUIRK: the PF remembers the mode over resets of its own that clear the registers, and an unchanged mode writes none
+    /// (§17.34). So "none" goes before the mode that is wanted.
+    pub(in crate::family) fn forget_promisc(self, grant: &Grant) -> Option<Request> {
+        (grant.api >= Some(ApiVersion::V1_2))
+            .then(|| Request::new("UPDATE_XCAST_MODE", m::UPDATE_XCAST_MODE, 0, &[0], 2))
+    }
+
     pub(in crate::family) fn promisc_granted(self, mode: Promisc, reply: &Reply) -> bool {
         // §6.8: what an untrusted VF may not have is cut down silently, with an acknowledgement; only word 1 tells.
         reply.word0().is_ack() && reply.words[1] >= xcast_mode(mode)
