@@ -138,15 +138,27 @@ impl SimSpace {
     /// Ends every mapping whose first address lies in `first..=last`; no DMA to any of them is running or can start
     /// once this returns. Says how many there were.
     pub fn remove(&self, first: u64, last: u64) -> usize {
-        let gone: Vec<(Iova, usize)> = {
-            let table = self.0.table();
-            let hit = |mapping: &&Mapping| (first..=last).contains(&mapping.iova());
-            let hits = table.mappings.iter().filter(hit);
-            hits.map(|mapping| (Iova(mapping.iova()), mapping.len()))
-                .collect()
+        let (gone, users) = {
+            let mut table = self.0.table();
+            let start = table
+                .mappings
+                .partition_point(|mapping| mapping.iova() < first);
+            let past = table
+                .mappings
+                .partition_point(|mapping| mapping.iova() <= last);
+            let gone: Vec<Mapping> = table.mappings.drain(start..past.max(start)).collect();
+            // ORDERING: as in `Space::unmap`.
+            self.0.generation.fetch_add(1, Ordering::Release);
+            let bytes = gone.iter().map(|mapping| mapping.len() as u64).sum();
+            self.0.mapped.fetch_sub(bytes, Ordering::Relaxed);
+            (gone, table.users.clone())
         };
-        for (iova, len) in &gone {
-            self.0.unmap(*iova, *len);
+        // All of them at once: a guest may have tens of thousands, and others use the card as well.
+        if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
+            let span = usize::try_from(end(last) - first.iova()).unwrap_or(usize::MAX);
+            for user in users.iter().filter_map(Weak::upgrade) {
+                user.quiesce(self, Iova(first.iova()), span);
+            }
         }
         gone.len()
     }
