@@ -82,7 +82,7 @@ fn v15_a_client_that_dies_leaves_nothing_behind() {
 }
 
 /// Whether a line of /proc/self/maps is client memory of this length.
-fn is_of_len(line: &str, len: u64) -> bool {
+pub(crate) fn is_of_len(line: &str, len: u64) -> bool {
     let ends = line
         .split_whitespace()
         .next()

@@ -4,6 +4,7 @@
     reason = "numbers in these tests are small, or meant to be cut"
 )]
 
+mod card;
 mod client;
 mod descriptors;
 mod framing;
