@@ -14,13 +14,18 @@ use crate::pool::{BLOCK, Pool, Shared};
 use crate::simd::GROUP;
 use crate::{Frame, FrameError, FrameMut};
 
-/// Free buffers a batch keeps at most before it sends a block home.
-const KEEP: usize = 512;
+/// Free buffers a batch keeps when it sends the rest home: enough for the largest bursts, and little enough that a
+/// few batches never starve a small pool.
+fn keep(buffers: u32) -> usize {
+    (buffers as usize / 16).clamp(BLOCK, 512)
+}
 
 /// A burst of frames and a cache of free buffers. One thread uses it at a time; dropping it sends everything home.
 pub struct Batch {
     pool: Pool,
     capacity: usize,
+    /// See [`keep`].
+    keep: usize,
     /// LIFO: the buffer freed last is the one whose lines are still in the cache.
     pub(crate) free: Vec<u32>,
     /// Buffer of each entry. A frame is a run of entries, the last with EOP. Longer than `capacity` by one group, so
@@ -39,8 +44,10 @@ pub struct Batch {
 impl Batch {
     pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
         let capacity = capacity.clamp(8, 1 << 16);
+        let keep = keep(pool.config().buffers);
         Self {
-            free: Vec::with_capacity(2 * KEEP + capacity),
+            keep,
+            free: Vec::with_capacity(2 * keep + capacity + 2 * BLOCK),
             index: vec![0; capacity + GROUP].into(),
             words: vec![[0; 2]; capacity + GROUP].into(),
             side: vec![Side::default(); capacity].into(),
@@ -100,7 +107,7 @@ impl Batch {
     /// Sends free buffers home until no more than a few blocks are left.
     #[inline]
     pub(crate) fn trim(&mut self) {
-        if self.free.len() > 2 * KEEP {
+        if self.free.len() > 2 * self.keep {
             self.spill();
         }
     }
@@ -108,7 +115,7 @@ impl Batch {
     #[cold]
     fn spill(&mut self) {
         // The oldest go: the newest are the warm ones.
-        let surplus = (self.free.len() - KEEP) / BLOCK * BLOCK;
+        let surplus = (self.free.len() - self.keep) / BLOCK * BLOCK;
         self.pool.0.take_home(&self.free[..surplus]);
         self.free.drain(..surplus);
     }
@@ -359,7 +366,7 @@ impl Batch {
         self.entries += packet.segment_count();
         let credit = packet.dissolve(&mut self.index[at..], &mut self.words[at..]);
         self.frames += 1;
-        if self.credits.len() < 2 * KEEP {
+        if self.credits.len() < 2 * self.keep {
             self.credits.push(credit);
         }
         Ok(())

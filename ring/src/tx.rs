@@ -200,8 +200,8 @@ impl TxRing {
             }
             self.asked.pop_front();
             self.take_back(self.ring.after(slot), &mut batch.free);
+            batch.trim();
         }
-        batch.trim();
         (before - self.pending()) as usize
     }
 
