@@ -260,23 +260,18 @@ impl Mailbox {
         request: &Request,
         end: Duration,
     ) -> Result<bool, Gone> {
-        // A message that came before belongs to nobody's request: it is read first, or it would be taken for the reply.
-        // A PF that sends one after the other gets so many looks and no more.
-        for _ in 0..4 {
-            if !self
-                .lock(regs, ticker, end.saturating_sub(ticker.now()))
-                .await?
-            {
-                return Ok(false);
-            }
-            if self.seen & PFSTS == 0 {
-                break;
-            }
-            let reply = self.read_words(regs, 1)?;
-            self.note(reply.word0());
+        if !self
+            .lock(regs, ticker, end.saturating_sub(ticker.now()))
+            .await?
+        {
+            return Ok(false);
         }
-        // `read_words` handed the buffer back if the loop ended with a message; writing without it is no worse than what
-        // such a PF does to itself.
+        if self.seen & PFSTS != 0 {
+            // A message that came before belongs to nobody's request: it is read now, or it would be taken for the reply. It
+            // is not acknowledged: that would give the buffer away, and some PFs answer it with one more message.
+            let word = regs.read(self.place.memory.addr())?;
+            self.note(Word0(word));
+        }
         self.seen &= !(PFSTS | PFACK);
         for (index, word) in (0..).zip(request.words()) {
             regs.write(self.place.memory.at(index), *word);
