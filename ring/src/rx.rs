@@ -63,6 +63,12 @@ pub struct RxRing {
     stats: Arc<RxStats>,
 }
 
+/// What a completion of a plain good frame of up to `longest` bytes looks like.
+const fn plain(dialect: Dialect, longest: usize) -> Plain {
+    let decisive = rx::DD | rx::EOP | rx::SIDE | dialect.rx_errors();
+    Plain::new(decisive, rx::DD | rx::EOP, MIN_FRAME, longest)
+}
+
 impl RxRing {
     /// Makes a ring; nothing is posted before [`arm`](Self::arm).
     ///
@@ -79,12 +85,7 @@ impl RxRing {
             next: 0,
             doorbell: params.doorbell,
             dialect: params.dialect,
-            plain: Plain::new(
-                rx::DD | rx::EOP | rx::SIDE | params.dialect.rx_errors(),
-                rx::DD | rx::EOP,
-                MIN_FRAME,
-                buffer.min(max_frame),
-            ),
+            plain: plain(params.dialect, buffer.min(max_frame)),
             simd: Simd::chosen(),
             base: params.pool.0.iova(0).0,
             stride: params.pool.config().stride() as u64,
@@ -97,6 +98,13 @@ impl RxRing {
             stats: Arc::default(),
             pool: params.pool,
         })
+    }
+
+    /// Changes the longest frame to deliver, in bytes without FCS, from the next one on.
+    pub fn set_max_frame(&mut self, bytes: u32) {
+        let buffer = self.pool.config().buffer_size as usize;
+        self.max_frame = bytes as usize;
+        self.plain = plain(self.dialect, buffer.min(self.max_frame));
     }
 
     /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.

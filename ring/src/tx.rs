@@ -83,6 +83,11 @@ pub struct TxRing {
     stats: Arc<TxStats>,
 }
 
+/// What a plain frame of up to `longest` bytes looks like in a batch.
+const fn plain_entry(longest: u32) -> Plain {
+    Plain::new(rx::EOP | rx::SIDE, rx::EOP, TINY, longest as usize)
+}
+
 impl TxRing {
     /// Makes a ring; the card reads nothing before the first send.
     ///
@@ -112,7 +117,7 @@ impl TxRing {
             doorbell: params.doorbell,
             dialect: params.dialect,
             plain: tx::DATA | tx::EOP | cc,
-            plain_entry: Plain::new(rx::EOP | rx::SIDE, rx::EOP, TINY, params.max_frame as usize),
+            plain_entry: plain_entry(params.max_frame),
             simd: Simd::chosen(),
             max_frame: params.max_frame as usize,
             last: (0, 0),
@@ -122,6 +127,12 @@ impl TxRing {
             counts: TxCounts::default(),
             stats: Arc::default(),
         })
+    }
+
+    /// Changes the longest frame to send without TSO, in bytes without FCS, from the next one on.
+    pub fn set_max_frame(&mut self, bytes: u32) {
+        self.max_frame = bytes as usize;
+        self.plain_entry = plain_entry(bytes);
     }
 
     /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.
