@@ -237,10 +237,6 @@ impl Card {
         Ok(Self { shared, thread })
     }
 
-    pub(crate) const fn shared(&self) -> &Arc<Shared> {
-        &self.shared
-    }
-
     /// Its model.
     #[must_use]
     pub fn model(&self) -> Model {

@@ -23,7 +23,6 @@ mod mailbox;
 mod pf;
 mod plan;
 mod run;
-mod served;
 mod state;
 mod vf;
 mod violation;

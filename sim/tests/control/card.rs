@@ -110,29 +110,3 @@ fn functions_outlive_the_card() {
     drop(card);
     assert_eq!(vf.read(0x8) & 0x80, 0x80);
 }
-
-#[test]
-fn a_served_vf_is_opened_by_one_client_after_the_other() {
-    let card = Card::builder(Model::I82576).build().expect("a fine card");
-    assert!(card.source(1).is_err());
-    let source = card.source(0).expect("VF 0");
-    let mut client = source.open().expect("nobody has it");
-    assert!(source.open().is_err());
-    assert!(card.function(0).is_err());
-    let mut id = [0; 4];
-    client.config_read(0, &mut id);
-    assert_eq!(id, [0x86, 0x80, 0xca, 0x10]);
-    client.config_write(4, &[6]);
-    client.config_read(4, &mut id[..1]);
-    assert_eq!(id[0], 6);
-    client.bar_write(0x1524, 5);
-    assert_eq!(client.bar_read(0x1524), 5);
-    client.reset().expect("it is there");
-    assert_eq!(client.bar_read(0x1524), 0);
-    assert_eq!(client.vectors(), 3);
-    drop(client);
-    let mut next = source.open().expect("free again");
-    next.config_read(4, &mut id[..1]);
-    assert_eq!(id[0], 0);
-    card.assert_no_violations();
-}
