@@ -11,15 +11,12 @@ use crate::family::{Direction, RxSetup, TxSetup};
 use crate::port::shared::{PairStats, Shared};
 use crate::port::{Device, Port, PortState};
 use crate::queue::run::{Life, Run};
-use crate::queue::{QueuePair, RxQueue, TxQueue};
+use crate::queue::{QueuePair, RxQueue, TxQueue, max_frame};
 use crate::registers::Gone;
 use crate::{Error, Link};
 
 /// Interrupt interval before anything is known about the load.
 const FIRST_INTERVAL: Duration = Duration::ZERO;
-
-/// Bytes of an Ethernet header and of two VLAN tags, which may come on top of the MTU.
-pub(super) const HEADERS: u32 = 14 + 8;
 
 /// Programs what belongs to no single queue: spread, interrupt map, throttling.
 pub(super) fn program_port(device: &Device, config: &PortConfig, pairs: u16) -> Result<(), Gone> {
@@ -149,7 +146,7 @@ fn make_pair(
             .regs
             .doorbell(device.family.tail(queue, Direction::Rx))?,
         dialect: dialect(device.model),
-        max_frame: u32::from(mtu) + HEADERS,
+        max_frame: max_frame(mtu),
     })?;
     let tx_ring = TxRing::new(TxParams {
         ring: memory.clone(),
@@ -160,7 +157,7 @@ fn make_pair(
             .regs
             .doorbell(device.family.tail(queue, Direction::Tx))?,
         dialect: dialect(device.model),
-        max_frame: u32::from(mtu) + HEADERS,
+        max_frame: max_frame(mtu),
     })?;
     let rx_setup = RxSetup {
         ring: memory.iova().offset(rx_offset as u64),

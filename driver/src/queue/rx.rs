@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vfnic_ring::{Batch, DmaRegion, Quiesced, RxRing, RxStats};
 
+use super::max_frame;
 use super::run::{Life, QueueError, Run, Turn};
 use crate::Error;
 use crate::family::RxSetup;
@@ -97,6 +98,7 @@ impl RxQueue {
     pub(crate) fn enable(&mut self, generation: u32) -> Result<(), Error> {
         let run = Arc::clone(self.life.run());
         self.setup.mtu = run.mtu();
+        self.ring.set_max_frame(max_frame(run.mtu()));
         let (ring, setup, queue) = (&mut self.ring, &self.setup, self.life.queue());
         self.life
             .enable(generation, |io| {

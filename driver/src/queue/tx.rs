@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use vfnic_ring::{Batch, DmaRegion, Quiesced, TxRing, TxStats};
 
+use super::max_frame;
 use super::run::{Life, QueueError, Run, Turn};
 use crate::Error;
 use crate::family::TxSetup;
@@ -135,7 +136,9 @@ impl TxQueue {
     }
 
     pub(crate) fn enable(&mut self, generation: u32) -> Result<(), Error> {
-        let family = self.life.run().family();
+        let run = self.life.run();
+        let family = run.family();
+        self.ring.set_max_frame(max_frame(run.mtu()));
         let (setup, queue) = (&self.setup, self.life.queue());
         self.life
             .enable(generation, |io| family.start_tx(io, queue, setup))
