@@ -6,6 +6,7 @@
 
 mod card;
 mod client;
+mod control;
 mod descriptors;
 mod framing;
 mod fuzzed;
