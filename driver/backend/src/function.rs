@@ -97,8 +97,8 @@ impl VfioFunction {
         let mut header = [0; config::HEADER];
         function.read_config(0, &mut header)?;
         function.ids = config::ids(&header);
-        function.error = function.notification(VFIO_PCI_ERR_IRQ_INDEX)?;
-        function.request = function.notification(VFIO_PCI_REQ_IRQ_INDEX)?;
+        function.error = function.notification(VFIO_PCI_ERR_IRQ_INDEX);
+        function.request = function.notification(VFIO_PCI_REQ_IRQ_INDEX);
         Ok(function)
     }
 
@@ -110,16 +110,18 @@ impl VfioFunction {
         refused(self.name(), failed)
     }
 
-    /// An event that the kernel signals, where the function has that kind of notification at all.
-    fn notification(&self, index: u32) -> Result<Option<Event>, PciError> {
+    /// An event that the kernel signals, where the function has that kind of notification. Being without one is no
+    /// reason not to open.
+    fn notification(&self, index: u32) -> Option<Event> {
         // A kernel that does not know the index refuses the question.
         if sys::irq_count(self.file(), index).unwrap_or(0) == 0 {
-            return Ok(None);
+            return None;
         }
-        let event = Event::new().map_err(|source| self.failed("eventfd", source))?;
+        let event = Event::new().ok()?;
         sys::set_irqs(self.file(), index, &[event.as_fd()])
-            .map_err(|failed| self.refused(failed))?;
-        Ok(Some(event))
+            .inspect_err(|failed| log::warn!("{}: {failed}; no such notices then", self.name()))
+            .ok()?;
+        Some(event)
     }
 
     fn failed(&self, call: &str, source: io::Error) -> PciError {
@@ -202,19 +204,20 @@ impl VfioFunction {
         parts
             .iter()
             .filter_map(|&(start, len)| {
-                let inside = start.checked_add(len)? <= region.size;
-                let area = Area {
+                if start.checked_add(len)? > region.size {
+                    return None;
+                }
+                let at = region.offset.checked_add(start)?;
+                let map = map(self.file(), at, len).inspect_err(|error| {
+                    log::warn!(
+                        "{}: mapping BAR {index} {start:#x}+{len:#x}: {error}; its registers cost a call each",
+                        self.name()
+                    );
+                });
+                Some(Area {
                     start: u32::try_from(start).ok()?,
-                    map: map(self.file(), region.offset.checked_add(start)?, len)
-                        .inspect_err(|error| {
-                            log::warn!(
-                                "{}: mapping BAR {index} {start:#x}+{len:#x}: {error}; its registers cost a call each",
-                                self.name()
-                            );
-                        })
-                        .ok()?,
-                };
-                inside.then_some(area)
+                    map: map.ok()?,
+                })
             })
             .collect()
     }

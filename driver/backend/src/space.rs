@@ -19,7 +19,8 @@ use crate::{Interface, OpenOptions, PciAddress, Sysfs};
 /// An IOVA space that VFIO functions are opened in: a container or an iommufd address space.
 ///
 /// Which of the two is settled by the first function. Clones are handles on the same space. Nothing can be mapped
-/// before a function is in it; what is mapped stays, for functions that join later, until its last handle goes.
+/// before a function is in it; what is mapped stays, for functions that join later, until its last handle goes. Until
+/// then a container keeps hold of one group at least, and its functions can be opened in this space only.
 #[derive(Clone, Debug)]
 pub struct VfioSpace(Arc<Inner>);
 

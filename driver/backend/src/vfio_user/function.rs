@@ -189,17 +189,22 @@ impl UserFunction {
         count.ok_or_else(|| self.nonsense(Command::GetIrqInfo, &reply.body))
     }
 
+    /// As for the kernel's functions: an event if it can be had.
     fn notification(&self, index: u32, kinds: u32) -> Result<Option<Event>, PciError> {
         if self.irq_count(index, kinds)? == 0 {
             return Ok(None);
         }
-        let event = Event::new().map_err(|source| PciError::Sys {
-            device: self.name.clone(),
-            call: "eventfd".to_owned(),
-            source,
-        })?;
-        self.route(index, std::slice::from_ref(&event))?;
-        Ok(Some(event))
+        let Ok(event) = Event::new() else {
+            return Ok(None);
+        };
+        match self.route(index, std::slice::from_ref(&event)) {
+            Ok(()) => Ok(Some(event)),
+            Err(error) if self.server.is_broken() => Err(error),
+            Err(error) => {
+                log::warn!("{error}; no such notices then");
+                Ok(None)
+            }
+        }
     }
 
     /// Routes the first interrupts of a kind, as many at a time as the server takes descriptors.
