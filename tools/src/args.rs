@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use vfnic::PollMode;
 use clap::{Args, ValueEnum};
+use vfnic::PollMode;
 
 use crate::traffic::{FrameSizes, Rate};
 

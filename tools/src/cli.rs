@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{demo, ping, probe, watch};
+use crate::commands::{check, demo, ping, probe, watch};
 use crate::output;
 
 /// Exit status of a command that was understood and failed.
@@ -40,6 +40,7 @@ enum Command {
     Demo(demo::Args),
     Probe(probe::Args),
     Ping(ping::Args),
+    Check(check::Args),
     Watch(watch::Args),
 }
 
@@ -91,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Check(args) => check::run(args),
         Command::Watch(args) => watch::run(args),
     };
     match result {

@@ -4,7 +4,7 @@ use vfnic::PortStats;
 use vfnic_sim::data::VfStats;
 
 /// Reasons for drops among a receive queue's counters; the rest counts frames that came through, or moments.
-const RX: [&str; 6] = [
+const RX: &[&str] = &[
     "bad_len",
     "too_long",
     "too_many_segments",
@@ -14,29 +14,35 @@ const RX: [&str; 6] = [
 ];
 /// The same of a transmit queue. Frames not confirmed at a reset may have left all the same; then the account shows
 /// more drops than losses.
-const TX: [&str; 2] = ["not_confirmed", "refused"];
+const TX: &[&str] = &["not_confirmed", "refused"];
 
-/// The drops that a port's queues own to, named `PORT_rx_REASON` and `PORT_tx_REASON`, queues summed up.
-pub fn of_port<'a>(
-    port: &'a str,
-    stats: &'a PortStats,
-) -> impl Iterator<Item = (String, u64)> + 'a {
+/// Frames that a port's receive queues dropped, as `rx_REASON`, each queue for itself.
+pub fn of_receiver(stats: &PortStats) -> impl Iterator<Item = (String, u64)> {
+    of_queues(stats, "rx", RX)
+}
+
+/// Frames that a port's transmit queues dropped, as `tx_REASON`, each queue for itself.
+pub fn of_sender(stats: &PortStats) -> impl Iterator<Item = (String, u64)> {
+    of_queues(stats, "tx", TX)
+}
+
+fn of_queues(
+    stats: &PortStats,
+    side: &'static str,
+    reasons: &'static [&'static str],
+) -> impl Iterator<Item = (String, u64)> {
     stats.iter().filter_map(move |(name, count)| {
-        let (queue, reason) = name.split_once('_')?;
-        let (side, reasons): (&str, &[&str]) = match queue.get(..2)? {
-            "rx" => ("rx", &RX),
-            _ => ("tx", &TX),
-        };
-        let numbered = queue.get(2..)?.parse::<u16>().is_ok();
-        (numbered && count > 0 && reasons.contains(&reason))
-            .then(|| (format!("{port}_{side}_{reason}"), count))
+        // `rx0_bad_len`; names without a number are the hardware's.
+        let (queue, reason) = name.strip_prefix(side)?.split_once('_')?;
+        let dropped = queue.parse::<u16>().is_ok() && reasons.contains(&reason);
+        (dropped && count > 0).then(|| (format!("{side}_{reason}"), count))
     })
 }
 
-/// The drops that a simulated card owns to for one VF, named `card_PORT_REASON`.
-pub fn of_card<'a>(port: &'a str, stats: &'a VfStats) -> impl Iterator<Item = (String, u64)> + 'a {
+/// Frames that a simulated card dropped for one VF, as `REASON`.
+pub fn of_card(stats: &VfStats) -> impl Iterator<Item = (String, u64)> {
     stats
         .drops
         .iter()
-        .map(move |(reason, count)| (format!("card_{port}_{}", reason.name()), count))
+        .map(|(reason, count)| (reason.name().to_owned(), count))
 }

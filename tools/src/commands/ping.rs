@@ -64,7 +64,8 @@ const PAYLOAD: usize = 56;
 const CONTROL: Duration = Duration::from_millis(50);
 
 fn cidr(text: &str) -> Result<Ipv4Cidr, String> {
-    let wrong = || format!("`{text}` is not an IPv4 address and prefix length, such as 192.0.2.9/24");
+    let wrong =
+        || format!("`{text}` is not an IPv4 address and prefix length, such as 192.0.2.9/24");
     let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
     let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
     match prefix.parse() {
@@ -142,13 +143,14 @@ impl Ping {
                 interface
                     .routes_mut()
                     .add_default_ipv4_route(gateway)
-                    .map_err(|error| anyhow::anyhow!("cannot route through {gateway}: {error:?}"))?;
+                    .map_err(|error| {
+                        anyhow::anyhow!("cannot route through {gateway}: {error:?}")
+                    })?;
             }
             interface
         };
-        let buffer = || {
-            icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 8 * 2048])
-        };
+        let buffer =
+            || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 8 * 2048]);
         let mut socket = icmp::Socket::new(buffer(), buffer());
         let [low, high, ..] = std::process::id().to_le_bytes();
         let ident = u16::from_le_bytes([low, high]);
@@ -353,7 +355,9 @@ impl Summary {
             None => (*target, "it"),
         };
         if self.seen {
-            format!("{target} did not answer within {timeout:?}; {what} answers ARP, so it is there: is ICMP filtered?")
+            format!(
+                "{target} did not answer within {timeout:?}; {what} answers ARP, so it is there: is ICMP filtered?"
+            )
         } else {
             format!(
                 "{target} did not answer within {timeout:?}, and nobody answered ARP for {hop}: wrong address or VLAN, or frames do not pass (spoof check, link)"

@@ -11,6 +11,18 @@ pub use forwarder::Forwarder;
 pub use sink::Sink;
 pub use source::Source;
 
+/// How a VLAN tag comes onto a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tagging {
+    /// Not at all.
+    #[default]
+    None,
+    /// In the frame's bytes; the value is the tag control information: priority and VLAN.
+    Frame(u16),
+    /// The hardware is asked to insert it.
+    Hardware(u16),
+}
+
 /// Frames a role handles in one step.
 pub const BURST: usize = 32;
 

@@ -11,6 +11,8 @@ pub struct Sink {
     batch: Batch,
     /// A frame in several buffers is put together here.
     scratch: Vec<u8>,
+    /// Every frame must carry this tag, stripped by the hardware or not.
+    tag: Option<u16>,
 }
 
 impl Sink {
@@ -21,7 +23,15 @@ impl Sink {
             checker,
             batch,
             scratch: vec![0; frame::MAX_LEN],
+            tag: None,
         }
+    }
+
+    /// Takes frames without this tag (priority and VLAN), or with another, for damaged.
+    #[must_use]
+    pub const fn expecting(mut self, tag: Option<u16>) -> Self {
+        self.tag = tag;
+        self
     }
 
     /// Takes what has come. `now` is called once for all of it, after it was received. Returns how many frames came,
@@ -41,7 +51,9 @@ impl Sink {
         }
         let now = now();
         for frame in self.batch.frames() {
-            if frame.is_single() {
+            if self.tag.is_some() && self.tag != frame.vlan().or_else(|| tag_in(frame.data())) {
+                self.checker.damaged();
+            } else if frame.is_single() {
                 self.checker.frame(frame.data(), now);
             } else {
                 let len = frame.copy_to(&mut self.scratch);
@@ -61,5 +73,13 @@ impl Sink {
     /// The checker, to take latencies from it or close it.
     pub const fn checker_mut(&mut self) -> &mut Checker {
         &mut self.checker
+    }
+}
+
+/// The tag in a frame's bytes.
+fn tag_in(frame: &[u8]) -> Option<u16> {
+    match frame.get(12..16) {
+        Some(&[0x81, 0x00, high, low]) => Some(u16::from_be_bytes([high, low])),
+        _ => None,
     }
 }

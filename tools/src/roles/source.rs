@@ -1,8 +1,8 @@
 //! Sends generated frames.
 
-use vfnic::{Batch, QueueError, TxQueue};
+use vfnic::{Batch, FrameError, QueueError, TxOffload, TxQueue};
 
-use super::BURST;
+use super::{BURST, Tagging};
 use crate::traffic::{Generator, Pacer};
 
 /// A generator behind a transmit queue.
@@ -14,6 +14,7 @@ pub struct Source {
     /// A frame that does not fit one buffer is made here.
     scratch: Vec<u8>,
     buffer_size: usize,
+    tagging: Tagging,
     /// Frames the queue took.
     sent: u64,
 }
@@ -28,8 +29,16 @@ impl Source {
             batch,
             scratch: vec![0; crate::traffic::frame::MAX_LEN],
             buffer_size: usize::try_from(buffer_size).unwrap_or(usize::MAX),
+            tagging: Tagging::None,
             sent: 0,
         }
+    }
+
+    /// Puts a VLAN tag on every frame.
+    #[must_use]
+    pub const fn tagged(mut self, tagging: Tagging) -> Self {
+        self.tagging = tagging;
+        self
     }
 
     /// Sends up to `allowance` frames stamped with `now`. Returns how many the queue took.
@@ -110,7 +119,11 @@ impl Source {
     fn fill(&mut self, count: usize, mut departure: impl FnMut() -> u64) {
         for _ in 0..count {
             let len = self.generator.next_len();
-            if len <= self.buffer_size {
+            if self.tagging != Tagging::None {
+                if self.make_tagged(len, departure()).is_err() {
+                    return;
+                }
+            } else if len <= self.buffer_size {
                 let Ok(mut frame) = self.batch.alloc(len) else {
                     return;
                 };
@@ -123,5 +136,35 @@ impl Source {
                 }
             }
         }
+    }
+
+    /// One frame with a tag, the slower way.
+    fn make_tagged(&mut self, len: usize, departure: u64) -> Result<(), FrameError> {
+        // The frame behind a gap, then the addresses to the front: the gap is where the tag goes.
+        let (gap, rest) = (4, &mut self.scratch[4..4 + len]);
+        self.generator.write(rest, departure);
+        let result = match self.tagging {
+            Tagging::Frame(tci) => {
+                self.scratch.copy_within(gap..gap + 12, 0);
+                self.scratch[12..14].copy_from_slice(&[0x81, 0x00]);
+                self.scratch[14..16].copy_from_slice(&tci.to_be_bytes());
+                self.batch.push_bytes(&self.scratch[..gap + len])
+            }
+            Tagging::Hardware(tci) => {
+                let pushed = self.batch.push_bytes(&self.scratch[gap..gap + len]);
+                pushed.and_then(|()| {
+                    self.batch
+                        .frames_mut()
+                        .last()
+                        .map_or(Ok(()), |mut frame| frame.request(TxOffload::vlan(tci)))
+                })
+            }
+            Tagging::None => Ok(()),
+        };
+        if result.is_err() {
+            // In front the addresses may have been moved; what `take_back` reads has not.
+            self.generator.take_back(&self.scratch[gap..gap + len]);
+        }
+        result
     }
 }

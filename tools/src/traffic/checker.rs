@@ -121,6 +121,11 @@ impl Checker {
         true
     }
 
+    /// Takes a frame into account that is known to be damaged.
+    pub const fn damaged(&mut self) {
+        self.tally.corrupted += 1;
+    }
+
     /// Counts so far.
     #[must_use]
     pub const fn tally(&self) -> Tally {

@@ -151,9 +151,12 @@ impl Bed {
     pub(super) fn drops(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();
         for ((vf, role), port) in (0..).zip(ROLES).zip(&self.ports) {
-            all.extend(drops::of_port(role, &port.stats()));
+            let stats = port.stats();
+            let queues = drops::of_receiver(&stats).chain(drops::of_sender(&stats));
+            all.extend(queues.map(|(reason, count)| (format!("{role}_{reason}"), count)));
             if let Some(stats) = self.card.vf_stats(vf) {
-                all.extend(drops::of_card(role, &stats));
+                let card = drops::of_card(&stats);
+                all.extend(card.map(|(reason, count)| (format!("card_{role}_{reason}"), count)));
             }
         }
         all

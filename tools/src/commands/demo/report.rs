@@ -50,6 +50,7 @@ pub(super) struct Summary {
     queues: u16,
     seed: u64,
     seconds: f64,
+    behind_schedule: u64,
     #[serde(flatten)]
     pub(super) accounts: Accounts,
     mpps: f64,
@@ -158,6 +159,7 @@ impl Progress {
             queues: args.queues,
             seed: args.traffic.seed,
             seconds: round(sending.as_secs_f64(), 6),
+            behind_schedule: done.behind,
             accounts: Accounts::new(done.sent, done.lost, &tally, bed.drops()),
             mpps: round(per_second(tally.received, sending) / 1e6, 6),
             // Preamble, start delimiter, CRC and gap are the wire's; frames and CRC are what is usually quoted.
@@ -230,6 +232,13 @@ impl Summary {
             writeln!(out, "  dropped     {count:>14}  {reason}")?;
         }
         writeln!(out, "  unaccounted {:>14}", accounts.unaccounted)?;
+        if self.behind_schedule > 0 {
+            writeln!(
+                out,
+                "  not sent    {:>14}  the schedule was too fast for this machine",
+                self.behind_schedule
+            )?;
+        }
         writeln!(out)?;
         writeln!(
             out,

@@ -17,8 +17,13 @@ use crate::traffic::{
 
 /// Flows of each queue pair: enough to reach every queue of the next VF.
 const FLOWS: u16 = 16;
-/// When nothing arrives for this long, what is under way is taken for lost: the card delivers within microseconds.
-const STALL: u64 = 50_000_000;
+/// When nothing arrives for this long, what is under way is taken for lost. TIMEOUT: the card delivers within
+/// microseconds, if its thread gets to run at all; on a machine with other things to do that can take a while.
+const STALL: u64 = 2_000_000_000;
+/// When nothing arrives for this long, gaps in the sequence stop counting as under way.
+const PAUSE: u64 = 1_000_000;
+/// How long a sender that is late may go on after the end to send what was due before it.
+const GRACE: u64 = 1_000_000_000;
 
 /// Pause before another try at a full transmit queue.
 const TX_FULL: u64 = 20_000;
@@ -46,6 +51,8 @@ pub(super) struct Done {
     /// From the first frame to the last.
     pub(super) sending: Duration,
     pub(super) wakeups: u64,
+    /// Frames of the schedule that there was no time for.
+    pub(super) behind: u64,
     /// The last update, which nobody was told.
     pub(super) last: Update,
     /// The queues: frames count as not confirmed once these are gone, so they go last.
@@ -79,6 +86,8 @@ struct Roles {
     arrived: u64,
     /// Frames given up for lost while under way.
     written_off: u64,
+    /// When to stop, in nanoseconds.
+    duration: u64,
 }
 
 impl Roles {
@@ -90,7 +99,10 @@ impl Roles {
             Role::Source(source) => {
                 let sent = match &mut self.pacer {
                     _ if !self.sending => source.flush(&mut pair.tx)?,
-                    Some(pacer) => source.send_due(&mut pair.tx, pacer, self.clock.now())?,
+                    Some(pacer) => {
+                        let now = self.clock.now().min(self.duration - 1);
+                        source.send_due(&mut pair.tx, pacer, now)?
+                    }
                     None if room == 0 => 0,
                     None => {
                         let room = usize::try_from(room).unwrap_or(usize::MAX);
@@ -108,6 +120,22 @@ impl Roles {
                 Ok(arrived)
             }
         }
+    }
+
+    /// Whether there are frames to be made at the time `now`.
+    fn is_sending(&self, now: u64) -> bool {
+        match &self.pacer {
+            None => now < self.duration,
+            Some(pacer) => pacer.next() < self.duration && now < self.duration + GRACE,
+        }
+    }
+
+    /// Frames that were due before the end and were not made.
+    fn behind(&self) -> u64 {
+        self.pacer.as_ref().map_or(0, |pacer| {
+            let due = pacer.due(self.duration - 1, usize::MAX);
+            due as u64
+        })
     }
 
     /// Frames sent, not arrived and not given up.
@@ -133,7 +161,6 @@ impl Roles {
 pub(super) struct Worker {
     poller: Poller,
     roles: Roles,
-    duration: u64,
     tell: Sender<Update>,
 }
 
@@ -193,8 +220,9 @@ impl Worker {
                 sent: 0,
                 arrived: 0,
                 written_off: 0,
+                // No more than a week, so nothing overflows.
+                duration: u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX / 2),
             },
-            duration: u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX),
             tell,
         })
     }
@@ -209,7 +237,7 @@ impl Worker {
         let mut now = 0;
         let mut ended = None;
         loop {
-            self.roles.sending = now < self.duration;
+            self.roles.sending = self.roles.is_sending(now);
             if !self.roles.sending {
                 ended.get_or_insert(now);
                 if self.roles.under_way() == 0 && self.roles.waiting() == 0 {
@@ -224,7 +252,11 @@ impl Worker {
             now = clock.now();
             if self.roles.arrived > arrived || self.roles.under_way() == 0 {
                 last_arrival = now;
-            } else if now.saturating_sub(last_arrival) > STALL {
+            } else if now.saturating_sub(last_arrival) > PAUSE {
+                let missing = self.roles.sink.checker().missing();
+                self.roles.written_off = self.roles.written_off.max(missing);
+            }
+            if now.saturating_sub(last_arrival) > STALL {
                 log::debug!("{} frames taken for lost", self.roles.under_way());
                 self.roles.written_off += self.roles.under_way();
                 last_arrival = now;
@@ -244,13 +276,10 @@ impl Worker {
         let roles = &self.roles;
         let mut until = next_update;
         if roles.sending {
-            until = until.min(self.duration);
-            if let Some(pacer) = &roles.pacer {
-                until = until.min(pacer.next());
-            }
+            until = until.min(roles.pacer.as_ref().map_or(roles.duration, Pacer::next));
         }
         if roles.under_way() > 0 {
-            until = until.min(last_arrival + STALL + 1);
+            until = until.min(last_arrival + STALL + 1).min(now + PAUSE);
         }
         if roles.waiting() > 0 {
             // Room in a transmit queue comes without a message.
@@ -286,6 +315,7 @@ impl Worker {
             lost: self.roles.sink.checker_mut().close(made),
             sending: Duration::from_nanos(ended),
             wakeups: self.poller.stats().wakeups,
+            behind: self.roles.behind(),
             last: self.update(now),
             pairs: self.poller.into_queues(),
         }

@@ -1,0 +1,5 @@
+//! The `vfnic` command from outside.
+
+mod run;
+mod traffic;
+mod usage;
