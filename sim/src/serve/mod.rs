@@ -26,6 +26,7 @@ mod regions;
 mod server;
 mod session;
 mod socket;
+mod trace;
 mod version;
 pub mod wire;
 
@@ -37,3 +38,4 @@ pub use knobs::{KnobError, execute, show};
 pub use listen::ListenError;
 pub use server::{Limits, ServeError, Server};
 pub use session::Counters;
+pub use trace::Trace;
