@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Station, build, card, frame};
 use vfnic::{Error, Event, MailboxError, Port, PortConfig, PortState};
-use vfnic_hw::{Clock, Family, Model, PciFunction};
+use vfnic_hw::{Family, Model};
 use vfnic_sim::{Action, Card, PfPersonality, Point, Rule};
 
 const MS: Duration = Duration::from_millis(1);

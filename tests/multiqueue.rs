@@ -26,7 +26,7 @@ fn datagram(to: MacAddr, from: MacAddr, flow: u16, number: u32) -> Vec<u8> {
         .chunks(2)
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
         .sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).expect("one fold is enough here");
     bytes[24..26].copy_from_slice(&sum.to_be_bytes());
     bytes[34..36].copy_from_slice(&(1000 + flow).to_be_bytes());
     bytes[36..38].copy_from_slice(&2000u16.to_be_bytes());
@@ -133,8 +133,7 @@ for_every_model! {
         }
         let config = PortConfig::default().queues(QueueCount::Exactly(most + 1));
         let error = Port::from_function(card.function(0).expect("free"), config)
-            .err()
-            .expect("more than the PF gives");
+            .expect_err("more than the PF gives");
         assert!(
             matches!(&error, Error::Config(ConfigError::Queues { asked, .. }) if *asked == most + 1),
             "{error}"
@@ -153,9 +152,8 @@ for_every_model! {
 fn three_queues_need_a_table_of_ones_own() {
     let card = build(Card::builder(Model::X540).vfs(1).queues(4));
     let config = PortConfig::default().queues(QueueCount::Exactly(3));
-    let error = Port::from_function(card.function(0).expect("free"), config)
-        .err()
-        .expect("no power of two");
+    let error =
+        Port::from_function(card.function(0).expect("free"), config).expect_err("no power of two");
     assert!(error.to_string().contains("power of two"), "{error}");
     let rss = RssConfig {
         table: vec![0, 1, 4],

@@ -194,16 +194,6 @@ impl FakeBar {
         self.state().stuck.push(offset);
     }
 
-    pub(crate) fn remove(&self) {
-        self.state().removed = true;
-    }
-
-    pub(crate) fn pf_in_reset(&self, on: bool) {
-        let mut state = self.state();
-        state.rstd |= state.rsti && !on;
-        state.rsti = on;
-    }
-
     /// A message of the PF's own.
     pub(crate) fn pf_sends(&self, words: &[u32]) {
         let mut state = self.state();
@@ -336,8 +326,7 @@ pub(crate) struct FakeFunction {
     pub(crate) request: Event,
     pub(crate) error: Event,
     pub(crate) calls: Mutex<Vec<Call>>,
-    /// Message vectors it has.
-    pub(crate) vectors: u32,
+    vectors: u32,
 }
 
 impl FakeFunction {
@@ -365,6 +354,12 @@ impl FakeFunction {
             calls: Mutex::default(),
             vectors: 3,
         })
+    }
+
+    /// The same with another number of message vectors.
+    pub(crate) fn with_vectors(mut self, vectors: u32) -> Self {
+        self.vectors = vectors;
+        self
     }
 
     fn call(&self, call: Call) {

@@ -345,3 +345,6 @@ impl Drop for Port {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
