@@ -119,7 +119,9 @@ fn start_log(verbose: u8) {
     env_logger::Builder::from_env(env_logger::Env::new().filter_or("VFNIC_LOG", level))
         .format_target(false)
         .format_timestamp(None)
-        .init();
+        // Somebody who runs several commands in one process has a logger already.
+        .try_init()
+        .ok();
 }
 
 #[cfg(test)]

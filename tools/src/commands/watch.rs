@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args as ClapArgs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use vfnic::{Event, Port, PortConfig};
+use vfnic::{Event, Port, PortConfig, QueuePair};
 
 use crate::cli::Outcome;
 use crate::device::Device;
@@ -40,8 +40,8 @@ Exit status 0 when the time is up or the device was given back on request, 1 whe
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let port = args.device.open(PortConfig::default())?;
-    let pairs = port.start()?;
-    let over = follow(&port, end)?;
+    let mut pairs = port.start()?;
+    let over = follow(&port, &mut pairs, end, output::line)?;
     drop(pairs);
     if over == Over::Gone {
         // There is nothing left to put to rest.
@@ -60,7 +60,14 @@ enum Over {
     Gone,
 }
 
-fn follow(port: &Port, end: Instant) -> anyhow::Result<Over> {
+/// Tells every event of `port` until `end` or until there is nothing more to come.
+fn follow(
+    port: &Port,
+    pairs: &mut [QueuePair],
+    end: Instant,
+    mut tell: impl FnMut(String) -> anyhow::Result<()>,
+) -> anyhow::Result<Over> {
+    let mut batch = port.batch(64);
     loop {
         let pause = match port.poll_control() {
             Ok(pause) => pause,
@@ -69,12 +76,20 @@ fn follow(port: &Port, end: Instant) -> anyhow::Result<Over> {
             Err(error) => return Err(error.into()),
         };
         for event in port.events() {
-            output::line(text(event))?;
+            tell(text(event))?;
             match event {
                 Event::RemovalRequested => return Ok(Over::Requested),
                 Event::Gone => return Ok(Over::Gone),
                 _ => {}
             }
+        }
+        // Queues come back from a reset when their owner looks at them; what they received is nobody's.
+        for pair in &mut *pairs {
+            while matches!(pair.rx.receive(&mut batch), Ok(1..)) {
+                batch.clear();
+            }
+            // Nothing to send: only for the look.
+            let _ = pair.tx.send(&mut batch);
         }
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -101,5 +116,79 @@ fn text(event: Event) -> String {
         Event::LinkUp { mbps } => format!("LinkUp {mbps}"),
         Event::Recovered { took } => format!("Recovered {}", took.as_millis()),
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vfnic_hw::Model;
+    use vfnic_sim::{Card, Pf};
+
+    use super::*;
+
+    /// What is told of a VF of a 82599 that lives through `life`, and how it ends.
+    fn told(life: impl FnOnce(&Pf) + Send) -> (Vec<String>, Over) {
+        let card = Card::builder(Model::I82599)
+            .threaded()
+            .build()
+            .expect("a card");
+        let function = card.function(0).expect("a VF");
+        let port = Port::from_function(function, PortConfig::default()).expect("opened");
+        let mut pairs = port.start().expect("started");
+        let mut lines = Vec::new();
+        let pf = card.pf();
+        let over = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                life(&pf);
+            });
+            let end = Instant::now() + Duration::from_secs(3);
+            follow(&port, &mut pairs, end, |line| {
+                lines.push(line);
+                Ok(())
+            })
+        });
+        (lines, over.expect("followed"))
+    }
+
+    #[test]
+    fn a_pf_that_goes_down_and_up_is_followed() {
+        let (lines, over) = told(|pf| {
+            pf.down();
+            std::thread::sleep(Duration::from_millis(300));
+            pf.up();
+        });
+        assert_eq!(over, Over::Time);
+        let kinds: Vec<&str> = lines
+            .iter()
+            .filter_map(|line| line.split(' ').next())
+            .collect();
+        assert_eq!(
+            lines.first().map(String::as_str),
+            Some("LinkUp 10000"),
+            "{lines:?}"
+        );
+        let reset = kinds.iter().position(|&kind| kind == "PfReset");
+        let recovered = kinds.iter().position(|&kind| kind == "Recovered");
+        assert!(reset.is_some() && recovered > reset, "{lines:?}");
+        assert_eq!(
+            lines.last().map(String::as_str),
+            Some("LinkUp 10000"),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn a_request_ends_it() {
+        let (lines, over) = told(|pf| pf.request_vf(0).expect("VF 0"));
+        assert_eq!(over, Over::Requested);
+        assert_eq!(lines.last().map(String::as_str), Some("RemovalRequested"));
+    }
+
+    #[test]
+    fn so_does_a_removal_without_one() {
+        let (lines, over) = told(|pf| pf.remove_vf(0).expect("VF 0"));
+        assert_eq!(over, Over::Gone);
+        assert_eq!(lines.last().map(String::as_str), Some("Gone"));
     }
 }
