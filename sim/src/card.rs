@@ -86,10 +86,12 @@ impl Shared {
     /// A tail was written, or something else came up that the engine should see.
     #[inline]
     pub(crate) fn rung(&self) {
-        if self.virtual_clock.is_none() {
-            self.waker.wake();
-        } else if self.auto_step {
-            self.step();
+        match &self.virtual_clock {
+            None => self.waker.wake(),
+            Some(clock) if self.auto_step => {
+                clock.step();
+            }
+            Some(_) => {}
         }
     }
 
@@ -119,8 +121,8 @@ impl Master for Shared {
 }
 
 impl Stepped for Shared {
-    fn step_now(&self) {
-        self.step();
+    fn step_now(&self) -> u64 {
+        self.step()
     }
 
     fn next_deadline(&self) -> Option<Duration> {
@@ -267,14 +269,11 @@ impl Card {
         Ok(SimFunction::open(&self.shared, vf, space)?)
     }
 
-    /// Stepped: does everything that is due at the present time and moves traffic until none moves. Returns how many
-    /// frames moved. A threaded card does nothing here and returns 0.
+    /// Stepped: does everything that is due at the present time and moves traffic until none moves, on this card and on
+    /// those that share its clock. Returns how many frames moved. A threaded card does nothing here and returns 0.
     pub fn step(&self) -> u64 {
-        if self.shared.virtual_clock.is_some() {
-            self.shared.step()
-        } else {
-            0
-        }
+        let clock = self.shared.virtual_clock.as_ref();
+        clock.map_or(0, VirtualClock::step)
     }
 
     /// Lets `time` pass: moves the virtual clock, stepping at every deadline on the way; a threaded card sleeps.

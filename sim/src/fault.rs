@@ -12,28 +12,30 @@ use crate::data::{Fault, Point as DataPoint};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Point {
-    /// A register is read. Selector: its offset. `Force`, `Mask`.
+    /// A register is read. Selector: its offset. `Force`, `Mask`, `Random`; `ResetPort`, `ResetVf`, `Remove` just before.
     RegisterRead,
-    /// A register other than a tail rung through a doorbell is written. Selector: its offset. `Force`, `Mask`, `Drop`.
+    /// A register other than a tail rung through a doorbell is written. Selector: its offset. `Force`, `Mask`, `Random`,
+    /// `Drop`; `ResetPort`, `ResetVf`, `Remove` just before.
     RegisterWrite,
     /// A queue's ENABLE bit is about to be set. Selector: 0..8 RX, 8..16 TX. `Drop` (it never sets), `Delay`.
     QueueEnable,
     /// A queue's ENABLE bit is about to be cleared. Selector as above. `Drop`, `Delay`.
     QueueDisable,
-    /// The PF sees a request. Selector: message type. `Drop` (no PFACK, no reply), `Delay`, `Nack`.
+    /// The PF sees a request. Selector: message type. `Drop` (no PFACK, no reply), `Delay`, `Nack`; `ResetPort`, `ResetVf`,
+    /// `Remove` instead of an answer.
     MailboxRequest,
     /// The PF is about to reply. Selector: message type. `Drop` (PFACK but no reply), `Delay`, `Nack`, `Force` and
-    /// `Mask` (word 0), `Word`, `Before` (a PF message gets in between).
+    /// `Mask` (word 0), `Word`, `Random` (every word but 0), `Before` (a PF message gets in between).
     MailboxReply,
     /// A VF asks for the mailbox memory (VFU). `Drop`: it is not granted.
     MailboxLock,
     /// A VF acknowledges a PF message. `Drop`: the PF does not see it.
     MailboxAck,
-    /// A message-signalled interrupt is about to go out. Selector: vector. `Drop`, `Repeat`, `Divert`.
+    /// A message-signalled interrupt is about to go out. Selector: vector. `Drop`, `Delay`, `Repeat`, `Divert`.
     Interrupt,
     /// A VF resets itself (VFCTRL.RST, VTCTRL.RST or FLR). `Drop`.
     VfReset,
-    /// A config-space read. Selector: offset. `Force`, `Mask`.
+    /// A config-space read. Selector: offset. `Force`, `Mask`, `Random`.
     ConfigRead,
     /// A point of the data path, in its own words.
     Data(DataPoint),
@@ -52,6 +54,14 @@ pub enum Action {
         /// Bits to set.
         or: u32,
     },
+    /// A value drawn from the card's seed instead of the real one.
+    Random,
+    /// The PF resets the port, for this long.
+    ResetPort(Duration),
+    /// The host resets the VF (FLR) behind its driver's back.
+    ResetVf,
+    /// The VF is gone from the bus.
+    Remove,
     /// It does not happen.
     Drop,
     /// It happens this much later.
@@ -305,19 +315,12 @@ impl Faults {
         None
     }
 
-    /// The value of a register or config read, or of a write, after `Force` and `Mask`.
-    #[inline]
-    pub(crate) fn value(
-        &mut self,
-        point: Point,
-        now: Duration,
-        vf: usize,
-        selector: u32,
-        value: u32,
-    ) -> u32 {
-        match self.at(point, now, vf, selector) {
+    /// A value after `Force`, `Mask` and `Random`.
+    pub(crate) fn bend(&mut self, action: Option<Action>, value: u32) -> u32 {
+        match action {
             Some(Action::Force(forced)) => forced,
             Some(Action::Mask { and, or }) => (value & and) | or,
+            Some(Action::Random) => self.random.word(),
             _ => value,
         }
     }
@@ -338,6 +341,15 @@ impl Random {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// 32 random bits.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the low half is as good as any"
+    )]
+    pub(crate) const fn word(&mut self) -> u32 {
+        self.next() as u32
     }
 
     /// A number below `bound`, which is not 0.

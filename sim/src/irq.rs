@@ -39,6 +39,8 @@ pub(crate) struct Irq {
     pending: u32,
     /// MSI-X is on, with these routed.
     routes: Option<Vec<Event>>,
+    /// Messages held up by a fault: when, which vector.
+    late: Vec<(Duration, usize)>,
     /// Messages that went out, by vector.
     sent: [u64; VECTORS],
 }
@@ -57,6 +59,8 @@ pub(crate) enum Delivery {
     Repeat(u32),
     /// To this vector.
     Divert(u8),
+    /// This much later.
+    Delay(Duration),
 }
 
 impl Irq {
@@ -75,6 +79,7 @@ impl Irq {
             masked: ALL,
             pending: 0,
             routes: None,
+            late: Vec::new(),
             sent: [0; VECTORS],
         }
     }
@@ -103,6 +108,7 @@ impl Irq {
         self.routes = None;
         self.masked = ALL;
         self.pending = 0;
+        self.late.clear();
     }
 
     /// The PBA.
@@ -228,6 +234,7 @@ impl Irq {
         (0..VECTORS)
             .filter(|vector| self.due & (1 << vector) != 0)
             .map(|vector| self.ready[vector])
+            .chain(self.late.iter().map(|&(at, _)| at))
             .min()
     }
 
@@ -235,7 +242,8 @@ impl Irq {
     /// the cause stands until there can be.
     #[inline]
     pub(crate) fn deliver(&mut self, now: Duration, bus_master: bool, intercept: Intercept<'_>) {
-        if self.due | (self.pending & !self.masked) == 0 || !bus_master || self.routes.is_none() {
+        let work = self.due | (self.pending & !self.masked) != 0 || !self.late.is_empty();
+        if !work || !bus_master || self.routes.is_none() {
             return;
         }
         self.deliver_due(now, intercept);
@@ -253,19 +261,34 @@ impl Irq {
             }
             if self.pending & bit != 0 && self.masked & bit == 0 {
                 self.pending &= !bit;
-                self.send(vector, intercept);
+                self.send(now, vector, intercept);
             }
+        }
+        let held = std::mem::take(&mut self.late);
+        let (due, later) = held.into_iter().partition(|&(at, _)| at <= now);
+        self.late = later;
+        let due: Vec<(Duration, usize)> = due;
+        for (_, vector) in due {
+            self.signal(vector, 1);
         }
     }
 
-    fn send(&mut self, vector: usize, intercept: Intercept<'_>) {
+    fn send(&mut self, now: Duration, vector: usize, intercept: Intercept<'_>) {
         let number = u8::try_from(vector).unwrap_or(0);
         let (target, times) = match intercept(number) {
             Delivery::Send => (vector, 1),
             Delivery::Lose => return,
             Delivery::Repeat(more) => (vector, more.saturating_add(1)),
             Delivery::Divert(other) => (usize::from(other), 1),
+            Delivery::Delay(time) => {
+                self.late.push((now + time, vector));
+                return;
+            }
         };
+        self.signal(target, times);
+    }
+
+    fn signal(&mut self, target: usize, times: u32) {
         let Some(event) = self.routes.as_ref().and_then(|routes| routes.get(target)) else {
             return;
         };
@@ -277,10 +300,7 @@ impl Irq {
 
     /// A message out of thin air, as a fault sends it.
     pub(crate) fn spurious(&mut self, vector: usize) {
-        if let Some(event) = self.routes.as_ref().and_then(|routes| routes.get(vector)) {
-            event.signal();
-            self.sent[vector.min(VECTORS - 1)] += 1;
-        }
+        self.signal(vector, 1);
     }
 }
 

@@ -45,7 +45,7 @@ const POINTS: [(&str, Point); 18] = [
     ("frame", Point::Data(DataPoint::Frame)),
 ];
 
-const ACTIONS: &str = "force:V, mask:AND:OR, drop, delay:TIME, nack, word:INDEX:V, before:V, repeat:N, divert:N; at the \
+const ACTIONS: &str = "force:V, mask:AND:OR, random, reset-port:TIME, reset-vf, remove, drop, delay:TIME, nack, word:INDEX:V, before:V, repeat:N, divert:N; at the \
                        data path's points: rewrite:AND:AND:OR:OR, swallow, tear:TIME, displace:N, delay:TIME, late:TIME, again:TIME, refuse, \
                        corrupt:OFFSET, duplicate, block";
 
@@ -122,6 +122,10 @@ fn read_action(point: Point, text: &str) -> Result<Action, String> {
             and: number(and)?,
             or: number(or)?,
         },
+        ("random", [], false) => Action::Random,
+        ("reset-port", [after], false) => Action::ResetPort(time(after)?),
+        ("reset-vf", [], false) => Action::ResetVf,
+        ("remove", [], false) => Action::Remove,
         ("drop", [], false) => Action::Drop,
         ("delay", [after], false) => Action::Delay(time(after)?),
         ("nack", [], false) => Action::Nack,

@@ -167,6 +167,7 @@ impl Control {
             Some(Action::Drop) => Delivery::Lose,
             Some(Action::Repeat(times)) => Delivery::Repeat(times),
             Some(Action::Divert(other)) => Delivery::Divert(other),
+            Some(Action::Delay(time)) => Delivery::Delay(time),
             _ => Delivery::Send,
         });
         if let Some(later) = self.vfs[vf].irq.deadline() {
@@ -228,7 +229,7 @@ impl Hooks for Observer<'_> {
     }
 
     fn malicious(&mut self, pool: u8, queue: u8, cause: Malicious) {
-        log::debug!("malicious-driver detection: VF {pool} TX {queue}: {cause:?}");
+        self.violation(pool, queue, cause);
         self.malicious |= 1 << (pool & 63);
     }
 

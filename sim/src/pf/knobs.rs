@@ -315,7 +315,15 @@ impl Pf {
     pub fn set_promiscuous(&self, on: bool) {
         self.card.with(|state| {
             state.control.pf.promiscuous = on;
-            state.apply_promiscuous(on);
+            state.apply_promiscuous();
+        });
+    }
+
+    /// `ip link set PF allmulticast on|off`: what a host behind the PF's port needs to be found by IPv6.
+    pub fn set_all_multicast(&self, on: bool) {
+        self.card.with(|state| {
+            state.control.pf.all_multicast = on;
+            state.apply_promiscuous();
         });
     }
 
@@ -364,6 +372,43 @@ impl Pf {
                 });
             }
             state.control.pf.vfs[vf].rss_query = on;
+            Ok(())
+        })
+    }
+
+    /// The PF forgets a VF without a word: clear-to-send is gone, and only a refusal will tell.
+    ///
+    /// # Errors
+    ///
+    /// [`PfError::NoVf`].
+    pub fn forget_vf(&self, vf: u16) -> Result<(), PfError> {
+        self.on_vf(vf, |state, vf| {
+            state.control.pf.vfs[vf].clear_to_send = false;
+            Ok(())
+        })
+    }
+
+    /// Queue pairs a VF of the 82599 family is told of from now on, as after a PF reset with another pool layout.
+    ///
+    /// # Errors
+    ///
+    /// [`PfError::Refused`] for other numbers than 2, 4 and 8, [`PfError::Unsupported`] on igb.
+    pub fn set_queues(&self, queues: u8) -> Result<(), PfError> {
+        self.card.with(|state| {
+            if state.control.model.family() == Family::Igbvf {
+                return Err(PfError::Unsupported {
+                    what: "queues",
+                    why: "igb's VFs have what they have",
+                });
+            }
+            if !matches!(queues, 2 | 4 | 8) {
+                return Err(refused(
+                    "queues",
+                    queues.to_string(),
+                    "pools have 2, 4 or 8",
+                ));
+            }
+            state.control.queues = queues;
             Ok(())
         })
     }
@@ -510,7 +555,7 @@ impl CardState {
     }
 
     /// Takes a VF off the bus, or puts it back as new.
-    fn set_removed(&mut self, vf: usize, removed: bool) {
+    pub(crate) fn set_removed(&mut self, vf: usize, removed: bool) {
         let family = self.control.model.family();
         if self.control.vfs[vf].removed == removed {
             return;

@@ -85,6 +85,7 @@ pub(crate) struct PfState {
     back_at: Option<Duration>,
     mtu: u16,
     promiscuous: bool,
+    all_multicast: bool,
     /// Its own address.
     mac: Mac,
     /// Addresses behind it: `bridge fdb`.
@@ -184,6 +185,7 @@ impl PfState {
             back_at: None,
             mtu: 1500,
             promiscuous: false,
+            all_multicast: false,
             mac,
             fdb: Vec::new(),
             cable: LinkState {

@@ -27,8 +27,7 @@ impl CardState {
         let model = self.control.model;
         let linux = self.control.pf.personality == PfPersonality::Linux;
         let pf = &self.control.pf;
-        let (mac, mtu, promiscuous, fdb) =
-            (pf.mac, u32::from(pf.mtu), pf.promiscuous, pf.fdb.clone());
+        let (mac, mtu, fdb) = (pf.mac, u32::from(pf.mtu), pf.fdb.clone());
         let filters = self.path.filters_mut();
         let pf_pool = filters.pf_pool();
         filters.set_rar(0, mac, 1 << pf_pool);
@@ -42,7 +41,7 @@ impl CardState {
             Family::Ixgbevf => filters.set_max_frame(1518.max(mtu + 18)),
         }
         self.control.pf.max_frame = 1518.max(mtu + 18);
-        self.apply_promiscuous(promiscuous);
+        self.apply_promiscuous();
         for mac in fdb {
             self.add_mac_filter(mac, pf_pool);
         }
@@ -83,11 +82,15 @@ impl CardState {
     }
 
     /// FCTRL of the PF, and who gets what nobody else wants from the wire.
-    pub(super) fn apply_promiscuous(&mut self, on: bool) {
+    pub(super) fn apply_promiscuous(&mut self) {
         let family = self.control.model.family();
+        let (on, multicast) = (self.control.pf.promiscuous, self.control.pf.all_multicast);
         let filters = self.path.filters_mut();
         let pf_pool = filters.pf_pool();
-        let mut accept = Accept::BAM | Accept::AUPE | Accept::ROMPE;
+        let mut accept = Accept::BAM | Accept::AUPE;
+        if multicast {
+            accept |= Accept::MPE;
+        }
         if on {
             accept |= Accept::MPE | Accept::UPE | Accept::VPE;
         }
@@ -214,7 +217,7 @@ impl CardState {
     }
 
     /// A reset that takes `time`; `None` is what the card was built with.
-    pub(super) fn reset_port_for(&mut self, time: Option<Duration>) {
+    pub(crate) fn reset_port_for(&mut self, time: Option<Duration>) {
         if !self.control.pf.up {
             return;
         }

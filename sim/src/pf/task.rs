@@ -73,6 +73,7 @@ impl CardState {
                 self.control.due_at(now + time);
                 return;
             }
+            _ if self.befall(vf, fault) => return,
             _ => {}
         }
         self.control.vfs[vf].mailbox.request = false;
@@ -109,8 +110,14 @@ impl CardState {
             Some(Action::Drop) => return,
             Some(Action::Delay(time)) => at += time,
             Some(Action::Nack) => words[0] = (words[0] & !SUCCESS) | FAILURE,
-            Some(Action::Force(value)) => words[0] = value,
-            Some(Action::Mask { and, or }) => words[0] = (words[0] & and) | or,
+            fault @ Some(Action::Force(_) | Action::Mask { .. }) => {
+                words[0] = self.control.faults.bend(fault, words[0]);
+            }
+            fault @ Some(Action::Random) => {
+                for word in words.iter_mut().skip(1) {
+                    *word = self.control.faults.bend(fault, *word);
+                }
+            }
             Some(Action::Word { index, value }) => {
                 if let Some(word) = words.get_mut(usize::from(index)) {
                     *word = value;

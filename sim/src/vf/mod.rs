@@ -157,6 +157,10 @@ impl CardState {
             self.violation(vf, ViolationKind::BadAccess { offset });
             return u32::MAX;
         }
+        let fault = self.control.faults.at(Point::RegisterRead, now, vf, offset);
+        if self.befall(vf, fault) && self.control.vfs[vf].removed {
+            return u32::MAX;
+        }
         let value = match self.known(vf, offset, false) {
             None => 0,
             Some((reg, _)) if reg.access == Access::Wo => 0,
@@ -165,9 +169,18 @@ impl CardState {
                 Family::Ixgbevf => self.read_ixgbevf(vf, reg, index),
             },
         };
-        self.control
-            .faults
-            .value(Point::RegisterRead, now, vf, offset, value)
+        self.control.faults.bend(fault, value)
+    }
+
+    /// Does what a fault does to the whole VF or port, if it is such a one.
+    pub(crate) fn befall(&mut self, vf: usize, fault: Option<Action>) -> bool {
+        match fault {
+            Some(Action::ResetPort(time)) => self.reset_port_for(Some(time)),
+            Some(Action::ResetVf) => self.vf_flr(vf),
+            Some(Action::Remove) => self.set_removed(vf, true),
+            _ => return false,
+        }
+        true
     }
 
     /// A 32-bit write of BAR 0.
@@ -180,6 +193,15 @@ impl CardState {
             self.violation(vf, ViolationKind::BadAccess { offset });
             return;
         }
+        let fault = self
+            .control
+            .faults
+            .at(Point::RegisterWrite, now, vf, offset);
+        let gone = self.befall(vf, fault) && self.control.vfs[vf].removed;
+        if gone || fault == Some(Action::Drop) {
+            return;
+        }
+        let value = self.control.faults.bend(fault, value);
         let Some((reg, index)) = self.known(vf, offset, true) else {
             return;
         };
@@ -188,16 +210,6 @@ impl CardState {
             self.violation(vf, ViolationKind::ReadOnlyWrite { register, value });
             return;
         }
-        let value = match self
-            .control
-            .faults
-            .at(Point::RegisterWrite, now, vf, offset)
-        {
-            Some(Action::Drop) => return,
-            Some(Action::Force(forced)) => forced,
-            Some(Action::Mask { and, or }) => (value & and) | or,
-            _ => value,
-        };
         match self.control.model.family() {
             Family::Igbvf => self.write_igbvf(vf, reg, index, value),
             Family::Ixgbevf => self.write_ixgbevf(vf, reg, index, value),
@@ -277,11 +289,9 @@ impl CardState {
         let mut word = [0; 4];
         let len = data.len().min(4);
         word[..len].copy_from_slice(&data[..len]);
-        let value = u32::from_le_bytes(word);
-        let value = self
-            .control
-            .faults
-            .value(Point::ConfigRead, now, vf, u32::from(offset), value);
+        let selector = u32::from(offset);
+        let fault = self.control.faults.at(Point::ConfigRead, now, vf, selector);
+        let value = self.control.faults.bend(fault, u32::from_le_bytes(word));
         data[..len].copy_from_slice(&value.to_le_bytes()[..len]);
         true
     }

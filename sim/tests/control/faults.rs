@@ -224,3 +224,99 @@ fn writes_and_config_reads_can_be_bent() {
     assert_eq!(command, [0, 0]);
     card.assert_no_violations();
 }
+
+#[test]
+fn a_port_reset_can_strike_at_any_access() {
+    // The k-th write of a bring-up finds the port in reset; afterwards all works.
+    for step in 0..12 {
+        let time = Duration::from_millis(1);
+        let rule = Rule::new(Point::RegisterWrite, Action::ResetPort(time))
+            .after(step)
+            .times(1);
+        let (card, vf) = one_vf(Model::X540);
+        card.faults().add(rule);
+        vf.write(0, 1 << 26);
+        for value in [4, 1] {
+            vf.write(0x2fc, value);
+        }
+        for offset in [
+            0x1000, 0x1008, 0x2000, 0x2008, 0x300, 0x108, 0x10c, 0x120, 0x140,
+        ] {
+            vf.write(offset, 128);
+        }
+        assert_eq!(card.faults().struck(), [1]);
+        vf.sleep(Duration::from_millis(2));
+        vf.read(0x2fc);
+        assert_eq!(vf.handshake()[0], 0x4000_0001, "step {step}");
+        let _ = card.take_violations();
+    }
+}
+
+#[test]
+fn a_vf_can_be_reset_or_removed_behind_its_drivers_back() {
+    let (card, vf) = one_vf(Model::I82576);
+    vf.write(0x1524, 7);
+    card.faults().add(
+        Rule::new(Point::RegisterRead, Action::ResetVf)
+            .after(1)
+            .times(1),
+    );
+    assert_eq!((vf.read(0x1524), vf.read(0x1524)), (7, 0));
+    card.faults().clear();
+    card.faults().add(
+        Rule::new(Point::RegisterRead, Action::Remove)
+            .after(1)
+            .times(1),
+    );
+    assert_eq!((vf.read(0x1524), vf.read(0x1524)), (0, u32::MAX));
+    assert_eq!(vf.read(0x8), u32::MAX);
+    card.assert_no_violations();
+}
+
+#[test]
+fn random_values_come_from_the_seed() {
+    let read = |seed| {
+        let rule = Rule::new(Point::RegisterRead, Action::Random);
+        let (_card, vf) = card_and_vf(
+            Card::builder(Model::X540)
+                .seed(seed)
+                .faults(FaultPlan::none().with(rule)),
+        );
+        [vf.read(0x8), vf.read(0x8), vf.read(0x8)]
+    };
+    assert_eq!(read(3), read(3));
+    assert_ne!(read(3), read(4));
+    let [a, b, c] = read(3);
+    assert!(a != b && b != c);
+}
+
+#[test]
+fn interrupts_can_be_late() {
+    let (card, vf) = one_vf(Model::X540);
+    let events: Vec<Event> = (0..3).map(|_| Event::new().expect("an eventfd")).collect();
+    vf.function.enable_vectors(&events).expect("three vectors");
+    vf.write(0x110, 7);
+    vf.write(0x108, 7);
+    let late = Duration::from_micros(30);
+    card.faults()
+        .add(Rule::new(Point::Interrupt, Action::Delay(late)).times(1));
+    vf.write(0x104, 1);
+    vf.sleep(late - Duration::from_nanos(1));
+    assert_eq!(events[0].take(), 0);
+    vf.sleep(Duration::from_nanos(1));
+    assert_eq!(events[0].take(), 1);
+    card.assert_no_violations();
+}
+
+#[test]
+fn a_vf_can_be_forgotten_and_queues_can_shrink() {
+    let (card, vf) = one_vf(Model::X540);
+    vf.handshake();
+    vf.ask::<1>(&[8, 4, 0]);
+    card.pf().set_queues(2).expect("a pool can have 2");
+    assert_eq!(vf.ask(&[9, 0, 0, 0, 0]), [0xa000_0009, 2, 2, 0, 0]);
+    assert!(card.pf().set_queues(3).is_err());
+    card.pf().forget_vf(0).expect("VF 0");
+    assert_eq!(vf.ask::<1>(&[5, 1518]), [0x4000_0005]);
+    card.assert_no_violations();
+}

@@ -11,4 +11,6 @@ mod mailbox_ixgbe;
 mod raw;
 mod registers;
 mod reset;
+mod station;
+mod switching;
 mod traffic;

@@ -7,36 +7,36 @@ use vfnic_hw::{Clock, Family, Mmio, Model, PciFunction};
 use vfnic_sim::{Card, CardBuilder, SimSpace};
 
 /// A card and its VF 0, opened.
-pub fn card_and_vf(builder: CardBuilder) -> (Card, RawVf) {
+pub(crate) fn card_and_vf(builder: CardBuilder) -> (Card, RawVf) {
     let card = builder.build().expect("the card is possible");
     let vf = RawVf::open(&card, 0);
     (card, vf)
 }
 
 /// A card of `model` with one VF, and that VF opened.
-pub fn one_vf(model: Model) -> (Card, RawVf) {
+pub(crate) fn one_vf(model: Model) -> (Card, RawVf) {
     card_and_vf(Card::builder(model))
 }
 
 /// One opened VF and where its registers are.
-pub struct RawVf {
-    pub function: Arc<dyn PciFunction>,
-    pub bar: Arc<dyn Mmio>,
-    pub clock: Arc<dyn Clock>,
+pub(crate) struct RawVf {
+    pub(crate) function: Arc<dyn PciFunction>,
+    pub(crate) bar: Arc<dyn Mmio>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Offset of the mailbox register.
-    pub mailbox: u32,
+    pub(crate) mailbox: u32,
     /// Offset of the mailbox memory.
-    pub memory: u32,
+    pub(crate) memory: u32,
     /// Offset of the control register with the reset bit, 26 in both families.
-    pub control: u32,
+    pub(crate) control: u32,
 }
 
 impl RawVf {
-    pub fn open(card: &Card, vf: u16) -> Self {
+    pub(crate) fn open(card: &Card, vf: u16) -> Self {
         Self::open_in(card, vf, &SimSpace::new())
     }
 
-    pub fn open_in(card: &Card, vf: u16, space: &SimSpace) -> Self {
+    pub(crate) fn open_in(card: &Card, vf: u16, space: &SimSpace) -> Self {
         let function = card.function_in(vf, space).expect("the VF is free");
         let bar = function.bar(0).expect("BAR 0 is there");
         let clock = function.clock();
@@ -57,23 +57,23 @@ impl RawVf {
         }
     }
 
-    pub fn read(&self, offset: u32) -> u32 {
+    pub(crate) fn read(&self, offset: u32) -> u32 {
         self.bar.read32(offset)
     }
 
-    pub fn write(&self, offset: u32, value: u32) {
+    pub(crate) fn write(&self, offset: u32, value: u32) {
         self.bar.write32(offset, value);
     }
 
     /// Gets the mailbox memory, or fails the test.
-    pub fn lock(&self) {
+    pub(crate) fn lock(&self) {
         self.write(self.mailbox, 4);
         let value = self.read(self.mailbox);
         assert_eq!(value & 0xc, 4, "VFU was not granted: {value:#x}");
     }
 
     /// Writes a message and rings, without waiting for anything.
-    pub fn post(&self, words: &[u32]) {
+    pub(crate) fn post(&self, words: &[u32]) {
         self.lock();
         for (offset, word) in (self.memory..).step_by(4).zip(words) {
             self.write(offset, *word);
@@ -82,7 +82,7 @@ impl RawVf {
     }
 
     /// Takes a message out of the memory and acknowledges it.
-    pub fn take<const N: usize>(&self) -> [u32; N] {
+    pub(crate) fn take<const N: usize>(&self) -> [u32; N] {
         self.lock();
         let mut words = [0; N];
         for (offset, word) in (self.memory..).step_by(4).zip(&mut words) {
@@ -93,7 +93,7 @@ impl RawVf {
     }
 
     /// A whole exchange with a PF that answers at once.
-    pub fn ask<const N: usize>(&self, words: &[u32]) -> [u32; N] {
+    pub(crate) fn ask<const N: usize>(&self, words: &[u32]) -> [u32; N] {
         self.post(words);
         let value = self.read(self.mailbox);
         assert_eq!(
@@ -105,23 +105,23 @@ impl RawVf {
     }
 
     /// The words of the reset handshake's reply.
-    pub fn handshake(&self) -> [u32; 4] {
+    pub(crate) fn handshake(&self) -> [u32; 4] {
         self.write(self.control, 1 << 26);
         self.ask(&[1])
     }
 
     /// Word 0 as the PF left it.
-    pub fn word0(&self) -> u32 {
+    pub(crate) fn word0(&self) -> u32 {
         self.read(self.memory)
     }
 
-    pub fn sleep(&self, time: Duration) {
+    pub(crate) fn sleep(&self, time: Duration) {
         self.clock.sleep(time);
     }
 }
 
 /// An address as words 1 and 2 of a message.
-pub fn mac_words(mac: [u8; 6]) -> [u32; 2] {
+pub(crate) fn mac_words(mac: [u8; 6]) -> [u32; 2] {
     [
         u32::from(mac[0])
             | u32::from(mac[1]) << 8

@@ -4,164 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use vfnic_hw::{DmaRegion, DmaRequest, Doorbell, Event, Iova, Model};
+use vfnic_hw::{DmaRegion, Iova, Model};
 use vfnic_ring::HeapDma;
 use vfnic_sim::uplink::Port;
-use vfnic_sim::{AutoStep, Card, CardBuilder, Mapping, SimSpace, ViolationKind};
+use vfnic_sim::{AutoStep, Card, Mapping, SimSpace, ViolationKind};
 
 use super::raw::{RawVf, mac_words};
-
-const RING: u32 = 64;
-const BUFFER: u64 = 2048;
-
-/// A VF with one ring each way and a buffer for every descriptor.
-struct Station {
-    vf: RawVf,
-    mac: [u8; 6],
-    rx_ring: DmaRegion,
-    rx_buffers: DmaRegion,
-    tx_ring: DmaRegion,
-    tx_buffers: DmaRegion,
-    rx_bell: Doorbell,
-    tx_bell: Doorbell,
-    tx_next: u32,
-    rx_next: u32,
-    events: Vec<Event>,
-    igb: bool,
-}
-
-impl Station {
-    fn new(card: &Card, number: u16) -> Self {
-        Self::within(card, number, &SimSpace::new())
-    }
-
-    fn within(card: &Card, number: u16, space: &SimSpace) -> Self {
-        let vf = RawVf::open_in(card, number, space);
-        let igb = matches!(card.model(), Model::I82576 | Model::I350);
-        vf.handshake();
-        let low_byte = u8::try_from(number).expect("a small number");
-        let mac = [0x02, 0, 0, 0, 0, low_byte];
-        let [low, high] = mac_words(mac);
-        assert_eq!(vf.ask::<1>(&[2, low, high]), [0xa000_0002]);
-        let space = vf.function.dma_space();
-        let map = |len: u64| {
-            let len = usize::try_from(len).expect("small");
-            let prefer_huge = false;
-            space
-                .map(DmaRequest { len, prefer_huge })
-                .expect("there is room")
-        };
-        let ring = u64::from(RING);
-        let (rx_ring, tx_ring) = (map(ring * 16), map(ring * 16));
-        let (rx_buffers, tx_buffers) = (map(ring * BUFFER), map(ring * BUFFER));
-        let (rx, tx) = if igb {
-            (0x2800, 0x3800)
-        } else {
-            (0x1000, 0x2000)
-        };
-        for (base, region) in [(rx, &rx_ring), (tx, &tx_ring)] {
-            vf.write(base, u32::try_from(region.iova().0).expect("low"));
-            vf.write(base + 4, 0);
-            vf.write(base + 8, RING * 16);
-        }
-        vf.write(rx + if igb { 0x0c } else { 0x14 }, 0x0200_0002);
-        vf.write(tx + 0x28, 1 << 25);
-        vf.write(rx + 0x28, 1 << 25);
-        for index in 0..RING {
-            let words = rx_ring.words();
-            let at = index as usize * 2;
-            words[at].store(
-                rx_buffers.iova().0 + u64::from(index) * BUFFER,
-                Ordering::Relaxed,
-            );
-            words[at + 1].store(0, Ordering::Relaxed);
-        }
-        let rx_bell = vf.bar.doorbell(rx + 0x18).expect("RDT");
-        let tx_bell = vf.bar.doorbell(tx + 0x18).expect("TDT");
-        rx_bell.ring(RING - 1);
-        let events: Vec<Event> = (0..3).map(|_| Event::new().expect("an eventfd")).collect();
-        vf.function.enable_vectors(&events).expect("three vectors");
-        // RX to vector 0, TX to vector 1, both clearing themselves.
-        vf.write(if igb { 0x1700 } else { 0x120 }, 0x8180);
-        vf.write(if igb { 0x152c } else { 0x110 }, 7);
-        vf.write(if igb { 0x1524 } else { 0x108 }, 7);
-        let mut station = Self {
-            vf,
-            mac,
-            rx_ring,
-            rx_buffers,
-            tx_ring,
-            tx_buffers,
-            rx_bell,
-            tx_bell,
-            tx_next: 0,
-            rx_next: 0,
-            events,
-            igb,
-        };
-        // A context with MACLEN 14 and no L4, which data descriptors refer to.
-        station.put_tx([14 << 9, 1 << 29 | 2 << 20 | 3 << 11]);
-        station
-    }
-
-    fn put_tx(&mut self, descriptor: [u64; 2]) {
-        let at = self.tx_next as usize * 2;
-        self.tx_ring.words()[at].store(descriptor[0], Ordering::Relaxed);
-        self.tx_ring.words()[at + 1].store(descriptor[1], Ordering::Relaxed);
-        self.tx_next = (self.tx_next + 1) % RING;
-    }
-
-    /// Puts a frame of 60 bytes to `to` on the ring, with `number` in it, and rings.
-    fn send(&mut self, to: [u8; 6], number: u8) {
-        let place = u64::from(self.tx_next) * BUFFER;
-        let start = usize::try_from(place).expect("small");
-        let bytes = &self.tx_buffers.bytes()[start..start + 60];
-        let mut frame = [number; 60];
-        frame[..6].copy_from_slice(&to);
-        frame[6..12].copy_from_slice(&self.mac);
-        frame[12..14].copy_from_slice(&[0x88, 0xb5]);
-        for (byte, value) in bytes.iter().zip(frame) {
-            byte.store(value, Ordering::Relaxed);
-        }
-        // EOP, IFCS, RS, DEXT, data; CC, payload length.
-        let command = 1 << 24 | 1 << 25 | 1 << 27 | 1 << 29 | 3 << 20 | 60;
-        self.put_tx([
-            self.tx_buffers.iova().0 + place,
-            command | 1 << 39 | 60 << 46,
-        ]);
-        self.tx_bell.ring(self.tx_next);
-    }
-
-    /// The frame number in the next received frame, if there is one; its buffer is posted again.
-    fn receive(&mut self) -> Option<u8> {
-        let at = self.rx_next as usize;
-        let status = self.rx_ring.words()[at * 2 + 1].load(Ordering::Acquire);
-        if status & 1 == 0 {
-            return None;
-        }
-        assert_eq!(status & 3, 3, "DD and EOP");
-        assert_eq!(status >> 32 & 0xffff, 60, "length");
-        let buffer = usize::try_from(BUFFER).expect("small");
-        let number = self.rx_buffers.bytes()[at * buffer + 59].load(Ordering::Relaxed);
-        let iova = self.rx_buffers.iova().0 + u64::from(self.rx_next) * BUFFER;
-        self.rx_ring.words()[at * 2].store(iova, Ordering::Relaxed);
-        self.rx_ring.words()[at * 2 + 1].store(0, Ordering::Relaxed);
-        self.rx_bell.ring(self.rx_next);
-        self.rx_next = (self.rx_next + 1) % RING;
-        Some(number)
-    }
-
-    fn counter(&self, ixgbe: u32, igb: u32) -> u32 {
-        self.vf.read(if self.igb { igb } else { ixgbe })
-    }
-}
-
-fn pair(builder: CardBuilder) -> (Card, Station, Station) {
-    let card = builder.vfs(2).build().expect("a fine card");
-    let left = Station::new(&card, 0);
-    let right = Station::new(&card, 1);
-    (card, left, right)
-}
+use super::station::{BUFFER, Station, pair};
 
 #[test]
 fn frames_move_at_a_step_and_interrupts_tell() {
@@ -329,7 +178,7 @@ fn nothing_is_reached_after_an_unmap_returns() {
         let iova = 0x4000_0000 + round * 0x1_0000;
         let memory = Arc::new(HeapDma::new(4096, Iova(iova)).expect("a page"));
         let seen = DmaRegion::new(memory.clone());
-        let second = || seen.words()[BUFFER as usize / 8].load(Ordering::Relaxed);
+        let second = || seen.words()[256].load(Ordering::Relaxed);
         assert!(space.insert(Mapping::new(iova, memory)));
         right.vf.write(0x1028, 0);
         right.vf.write(0x1010, 0);
@@ -449,5 +298,39 @@ fn an_82599_with_a_jumbo_pf_waits_for_the_vf_to_say_it_can() {
     left.send(right.mac, 2);
     card.step();
     assert_eq!(right.receive(), Some(2));
+    card.assert_no_violations();
+}
+
+#[test]
+fn an_x550_stops_a_malicious_driver_and_the_pf_forgets_it() {
+    let (card, mut left, mut right) = pair(Card::builder(Model::X550));
+    left.vf.read(left.vf.mailbox);
+    // No CC: the chip takes it for an attack.
+    left.send_with(right.mac, 1, 0);
+    card.step();
+    assert_eq!(right.receive(), None);
+    assert_eq!(left.vf.read(left.vf.mailbox), 0x10);
+    assert_eq!(left.vf.take(), [0x2000_0100], "a ping as if nothing were");
+    assert_eq!(
+        left.vf.word0(),
+        0x4000_0000,
+        "and the acknowledgement tells"
+    );
+    left.send(right.mac, 2);
+    card.step();
+    assert_eq!(right.receive(), None, "the queue is blocked");
+    assert!(!card.take_violations().is_empty());
+    left.vf.write(0x2028, 0);
+    left.vf.write(0x1028, 0);
+    left.vf.handshake();
+    let [low, high] = mac_words(left.mac);
+    left.vf.ask::<1>(&[2, low, high]);
+    left.vf.write(0x2010, 0);
+    left.vf.write(0x2018, 0);
+    left.vf.write(0x2028, 1 << 25);
+    left.restart_tx();
+    left.send(right.mac, 3);
+    card.step();
+    assert_eq!(right.receive(), Some(3), "a reset of the VF ends it");
     card.assert_no_violations();
 }
