@@ -111,7 +111,7 @@ impl TxQueue {
         let Ok(available) = self.base.available(head) else {
             return;
         };
-        let until_wrap = (self.base.count - head) as usize;
+        let until_wrap = self.base.count.saturating_sub(head) as usize;
         let want = (available as usize).min(until_wrap).min(most).min(GROUP);
         if want == 0 {
             return;
