@@ -145,7 +145,7 @@ for_every_model! {
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
         card.pf().down();
-        for _ in 0..100 {
+        for _ in 0..30 {
             left.run(&card, 100 * MS);
             right.run(&card, 100 * MS);
             assert_eq!(left.try_send(&[frame(right.mac(), left.mac(), 1, 64)]), 0);
@@ -162,11 +162,41 @@ for_every_model! {
         card.assert_no_violations();
     }
 
+    fn a_port_can_be_stopped_while_it_recovers_and_started_again(model) {
+        let card = card(model, 2);
+        let mut right = Station::new(&card, 1, PortConfig::default());
+        let left = Station::new(&card, 0, PortConfig::default());
+        card.pf().down();
+        let mut left = left;
+        left.run(&card, 20 * MS);
+        assert_eq!(left.port.state(), PortState::PfResetting);
+        let Station { port, pairs, .. } = left;
+        port.stop(pairs).expect("stops all the same");
+        assert!(matches!(port.start(), Err(Error::Recovering { .. })));
+        card.pf().up();
+        for _ in 0..200 {
+            card.run_for(10 * MS);
+            port.poll_control().expect("there");
+        }
+        assert_eq!(port.state(), PortState::Stopped);
+        let pairs = port.start().expect("the PF is back");
+        let mut left = Station::of(port, pairs);
+        recover(&card, &mut [&mut left, &mut right]);
+        exchange(&card, &mut left, &mut right);
+        assert_eq!(
+            left.port.stats().get("tx0_packets"),
+            Some(20),
+            "counters of the first start are not forgotten"
+        );
+        drop((left, right));
+        card.assert_no_violations();
+    }
+
     fn a_pf_that_resets_all_the_time_is_lived_with(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
-        for round in 0..200u32 {
+        for round in 0..100u32 {
             card.pf().reset(Duration::from_micros(u64::from(round % 7) * 500));
             left.run(&card, Duration::from_micros(u64::from(round % 13) * 200));
             right.run(&card, 2 * MS);

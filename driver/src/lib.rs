@@ -32,6 +32,8 @@ pub use port::{MacOrigin, Port, PortState};
 pub use queue::{QueueError, QueuePair, RxQueue, TxQueue};
 pub use spec::{DeviceSpec, PciAddress, PciPattern, SimSpec, SpecError, VfSet};
 pub use stats::PortStats;
+pub use vfnic_backend as backend;
+pub use vfnic_hw as hw;
 pub use vfnic_ring as ring;
 pub use vfnic_ring::{
     Batch, Checksums, Frame, FrameError, FrameMut, L4, Packet, PacketType, Pool, PoolConfig,

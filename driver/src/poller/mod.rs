@@ -375,12 +375,13 @@ impl<Q: Pollable> Poller<Q> {
     fn wait(&mut self, now: Instant, deadline: Option<Instant>) -> Result<Option<Woken>, Error> {
         match self.mode {
             PollMode::Poll => {
-                self.spin(now, deadline, None);
+                // A few looks only: the work may have reasons to be called that no queue knows of.
+                self.spin(now, deadline, Duration::ZERO);
                 return Ok(None);
             }
             PollMode::Adaptive if !self.spin.time().is_zero() => {
                 let time = self.spin.time();
-                if let Some(waited) = self.spin(now, deadline, Some(time)) {
+                if let Some(waited) = self.spin(now, deadline, time) {
                     self.spin.paid(waited);
                     return Ok(None);
                 }
@@ -395,14 +396,14 @@ impl<Q: Pollable> Poller<Q> {
         self.sleep(deadline)
     }
 
-    /// Looks, for `time` or without end, until something is there; then says after how long.
+    /// Looks for about `time` until something is there; then says after how long.
     fn spin(
         &mut self,
         start: Instant,
         deadline: Option<Instant>,
-        time: Option<Duration>,
+        time: Duration,
     ) -> Option<Duration> {
-        let end = time.map(|time| start + time);
+        let end = start + time;
         let found = loop {
             let mut found = false;
             for _ in 0..LOOKS {
@@ -413,8 +414,7 @@ impl<Q: Pollable> Poller<Q> {
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            let over = |limit: Option<Instant>| limit.is_some_and(|limit| now >= limit);
-            if found || over(end) || over(deadline) {
+            if found || now >= end || deadline.is_some_and(|deadline| now >= deadline) {
                 break found.then(|| now.saturating_duration_since(start));
             }
         };

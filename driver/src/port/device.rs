@@ -141,6 +141,18 @@ impl Device {
         }
     }
 
+    /// Ends all DMA: by a VF reset, or if that does not work by an FLR.
+    pub(crate) fn quiesce(&self, ticker: &Ticker) -> Result<(), Error> {
+        match block_on(ticker, self.family.reset(self.io(ticker))) {
+            Err(error) if !matches!(error, Error::Gone { .. }) => {
+                log::warn!("{}: {error}; resetting the function", self.name);
+                self.function.reset()?;
+                self.rewire()
+            }
+            result => result,
+        }
+    }
+
     /// Puts the device to rest, in this order: queues and interrupts off by a VF reset, FLR, bus mastering off, message
     /// vectors off. True when at least one of the steps that end DMA is known to have worked. The second time it does
     /// nothing.

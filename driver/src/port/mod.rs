@@ -230,14 +230,8 @@ impl Port {
             }
             stats.push("recoveries", published.recoveries);
         }
-        for pair in self.shared.pair_stats().iter() {
-            for (name, value) in pair.rx.each() {
-                stats.push(format!("rx{}_{name}", pair.index), value);
-            }
-            for (name, value) in pair.tx.each() {
-                stats.push(format!("tx{}_{name}", pair.index), value);
-            }
-        }
+        self.shared
+            .each_queue_counter(|name, value| stats.push(name, value));
         stats
     }
 
@@ -270,19 +264,24 @@ impl Port {
         let Some(run) = shared.run().filter(|run| run.ended().is_none()) else {
             return Ok(());
         };
+        // A recovery that may be under way waits for the lock, and then finds nothing to resume.
+        let mut slot = shared.slot();
         run.suspend();
-        let result = shared.with_control("stopping", async |control| {
+        if let Slot::Idle(control) = &mut *slot {
             control.fresh = false;
-            shared
-                .device
-                .family
-                .reset(shared.device.io(&shared.ticker))
-                .await
-        });
-        run.end(QueueError::Stopped);
-        shared.publish_link(PortState::Stopped, Link::Down);
+        }
+        let result = shared.device.quiesce(&shared.ticker);
+        run.end(QueueError::Stopped, result.is_ok());
+        if matches!(*slot, Slot::Idle(_)) && !shared.device.regs.is_gone() {
+            shared.publish_link(PortState::Stopped, Link::Down);
+        }
+        drop(slot);
         drop(pairs);
-        result
+        match result {
+            // The end of it, and no obstacle to it.
+            Err(Error::Gone { .. }) => Ok(()),
+            result => result,
+        }
     }
 
     /// Ends it: as dropping the port does, but tells whether all went well.
@@ -314,12 +313,11 @@ impl Port {
         }
         let quiet = shared.device.close();
         if let Some(run) = &run {
-            if quiet {
-                run.end(QueueError::Stopped);
-            } else {
-                // The halves find out for themselves whether their queues have stopped, and keep their memory if not.
-                std::mem::forget(shared.pool.clone());
-            }
+            run.end(QueueError::Stopped, quiet);
+        }
+        if !quiet {
+            // Nobody knows what the device will still write to.
+            std::mem::forget(shared.pool.clone());
         }
         {
             let mut published = shared.published();

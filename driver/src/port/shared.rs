@@ -4,6 +4,7 @@
 //! the state *out* and leaves a task in its place, which `poll_control` drives a slice at a time. So nothing ever
 //! waits long for the lock, and two resets cannot run at once.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -67,6 +68,17 @@ pub(crate) struct PairStats {
     pub(crate) tx: Arc<TxStats>,
 }
 
+impl PairStats {
+    fn each(&self, mut tell: impl FnMut(String, u64)) {
+        for (name, value) in self.rx.each() {
+            tell(format!("rx{}_{name}", self.index), value);
+        }
+        for (name, value) in self.tx.each() {
+            tell(format!("tx{}_{name}", self.index), value);
+        }
+    }
+}
+
 /// A port without its handle.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -82,7 +94,9 @@ pub(crate) struct Shared {
     published: Mutex<Published>,
     /// The present life of the queues, for as long as anybody holds one.
     run: Mutex<Weak<Run>>,
-    pub(crate) pair_stats: Mutex<Vec<PairStats>>,
+    pair_stats: Mutex<Vec<PairStats>>,
+    /// What queues of former starts counted.
+    retired: Mutex<BTreeMap<String, u64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -123,6 +137,7 @@ impl Shared {
             published: Mutex::new(published),
             run: Mutex::new(Weak::new()),
             pair_stats: Mutex::new(Vec::new()),
+            retired: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -142,8 +157,25 @@ impl Shared {
         *lock(&self.run) = Arc::downgrade(run);
     }
 
-    pub(crate) fn pair_stats(&self) -> MutexGuard<'_, Vec<PairStats>> {
-        lock(&self.pair_stats)
+    /// Counters of the queues of this start from now on. Those of the one before have counted all they will ever count:
+    /// their queues are gone.
+    pub(crate) fn set_pair_stats(&self, stats: Vec<PairStats>) {
+        let mut retired = lock(&self.retired);
+        for pair in lock(&self.pair_stats).iter() {
+            pair.each(|name, value| *retired.entry(name).or_insert(0) += value);
+        }
+        *lock(&self.pair_stats) = stats;
+    }
+
+    /// Every counter of the queues, former starts included.
+    pub(crate) fn each_queue_counter(&self, mut tell: impl FnMut(String, u64)) {
+        let retired = lock(&self.retired);
+        for pair in lock(&self.pair_stats).iter() {
+            pair.each(|name, value| {
+                let before = retired.get(&name).copied().unwrap_or(0);
+                tell(name, before + value);
+            });
+        }
     }
 
     /// The error for whatever was asked of a closed port.
@@ -212,7 +244,7 @@ impl Shared {
         };
         if first {
             if let Some(run) = self.run() {
-                run.end(QueueError::Gone);
+                run.end(QueueError::Gone, true);
             }
             log::error!("{}: the device is gone", self.device.name);
             self.events.push(Event::Gone);

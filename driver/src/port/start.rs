@@ -113,7 +113,7 @@ fn start_pairs(shared: &Shared, run: &Arc<Run>) -> Result<Vec<QueuePair>, Error>
     for pair in &mut pairs {
         pair.rx.enable(0)?;
     }
-    *shared.pair_stats() = stats;
+    shared.set_pair_stats(stats);
     Ok(pairs)
 }
 

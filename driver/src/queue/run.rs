@@ -51,6 +51,8 @@ pub(crate) struct Run {
     generation: AtomicU32,
     /// Why it is over, if it is.
     end: AtomicU8,
+    /// It is over, and the device is known to do no more DMA.
+    quiet: AtomicBool,
     /// Held by a half while it programs its queue, and by the control side while it moves the generation.
     gate: Mutex<()>,
     /// Queue pairs that the PF still grants.
@@ -85,6 +87,7 @@ impl Run {
         Self {
             generation: AtomicU32::new(0),
             end: AtomicU8::new(RUNNING),
+            quiet: AtomicBool::new(false),
             gate: Mutex::new(()),
             live_pairs: AtomicU16::new(pairs),
             mtu: AtomicU16::new(mtu),
@@ -143,14 +146,16 @@ impl Run {
         self.wake_all();
     }
 
-    /// Ends it: no half touches the device any more.
-    pub(crate) fn end(&self, error: QueueError) {
+    /// Ends it. `quiet` when the device is known to do no more DMA; then no half touches it any more, else each half stops
+    /// its own queue when it is used or dropped.
+    pub(crate) fn end(&self, error: QueueError, quiet: bool) {
         let gate = self.gate();
         let end = if error == QueueError::Gone {
             GONE
         } else {
             STOPPED
         };
+        self.quiet.store(quiet, Ordering::Relaxed);
         // The first reason stays.
         let _ = self
             .end
@@ -345,8 +350,7 @@ impl Life {
             return true;
         }
         let gate = self.run.gate();
-        // Once it is over the registers are not ours any more; whoever ended it has reset the device first.
-        let quiet = self.run.ended().is_some()
+        let quiet = self.run.quiet.load(Ordering::Relaxed)
             || match self.direction {
                 Direction::Rx => self.run.family().stop_rx(self.io(), self.queue),
                 Direction::Tx => self.run.family().stop_tx(self.io(), self.queue),
