@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{check, demo, ping, probe, watch};
+use crate::commands::{check, demo, ping, probe, sim, watch};
 use crate::output;
 
 /// Exit status of a command that was understood and failed.
@@ -41,6 +41,7 @@ enum Command {
     Probe(probe::Args),
     Ping(ping::Args),
     Check(check::Args),
+    Sim(sim::Args),
     Watch(watch::Args),
 }
 
@@ -93,6 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Probe(args) => probe::run(args),
         Command::Ping(args) => ping::run(args),
         Command::Check(args) => check::run(args),
+        Command::Sim(args) => sim::run(args),
         Command::Watch(args) => watch::run(args),
     };
     match result {

@@ -4,4 +4,5 @@ pub mod check;
 pub mod demo;
 pub mod ping;
 pub mod probe;
+pub mod sim;
 pub mod watch;
