@@ -1,4 +1,148 @@
-//! Userspace driver for Intel SR-IOV virtual functions.
+//! A userspace driver for the virtual functions of Intel's SR-IOV network cards: 82576 and I350 (igbvf), 82599, X540 and
+//! the X550 family (ixgbevf).
+//!
+//! A program opens a VF, gets queue pairs, and moves frames with them, without the kernel in between. The device is
+//! reached through VFIO; anything else that looks like a PCI function will do as well, such as the simulated cards of
+//! `vfnic-sim`, which all examples here run on.
+//!
+//! # Moving frames
+//!
+//! ```
+//! use vfnic::{Port, PortConfig};
+//! # use vfnic_sim::Card;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let card = Card::builder(vfnic_hw::Model::I82599).vfs(2).build()?;
+//! # let (here, there) = (card.function(0)?, card.function(1)?);
+//!
+//! // On a machine with such a card: Port::open("0000:31:10.1")?
+//! let port = Port::from_function(here, PortConfig::default())?;
+//! let mut pair = port.start()?.remove(0);
+//! # let peer = Port::from_function(there, PortConfig::default())?;
+//! # let mut other = peer.start()?.remove(0);
+//!
+//! // A batch holds frames, and a cache of free buffers: one for each thread is enough.
+//! let mut batch = port.batch(64);
+//! let mut frame = [0; 60];
+//! frame[..6].copy_from_slice(&peer.mac().0.0);
+//! frame[6..12].copy_from_slice(&port.mac().0.0);
+//! frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+//! batch.push_bytes(&frame)?;
+//! assert_eq!(pair.tx.send(&mut batch)?, 1);
+//! # card.step();
+//!
+//! // On the other side it is received, turned round, and sent back: the same buffer, nothing is copied.
+//! let mut batch = peer.batch(64);
+//! assert_eq!(other.rx.receive(&mut batch)?, 1);
+//! for mut frame in batch.frames_mut() {
+//!     let data = frame.data_mut();
+//!     data[..6].copy_from_slice(&port.mac().0.0);
+//!     data[6..12].copy_from_slice(&peer.mac().0.0);
+//! }
+//! assert_eq!(other.tx.send(&mut batch)?, 1);
+//! # card.step();
+//! # let mut batch = port.batch(64);
+//! # assert_eq!(pair.rx.receive(&mut batch)?, 1);
+//! # drop((batch, pair, other, port, peer));
+//! # card.assert_no_violations();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Waiting for frames
+//!
+//! [`Poller`] looks after the queues of one thread and sleeps when there is nothing to do; see there.
+//!
+//! # Looking after a port
+//!
+//! [`Port::poll_control`], every 100 ms or so, or [`Port::spawn_control_thread`], once. Links go down and PFs are reset;
+//! the port notices, recovers by itself with everything as it was configured, and tells:
+//!
+//! ```
+//! use vfnic::{Event, Link, Port, PortConfig};
+//! # use std::time::Duration;
+//! # use vfnic_sim::Card;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let card = Card::builder(vfnic_hw::Model::X550).build()?;
+//! # let port = Port::from_function(card.function(0)?, PortConfig::default())?;
+//! # let mut pair = port.start()?.remove(0);
+//! # let mut batch = port.batch(8);
+//! # assert!(port.link().is_up());
+//! # card.pf().reset(Duration::from_millis(50));
+//! # let mut recovered = false;
+//! # for _ in 0..100 {
+//! # card.run_for(Duration::from_millis(10));
+//! # pair.rx.receive(&mut batch)?;
+//! let next = port.poll_control()?;
+//! for event in port.events() {
+//!     match event {
+//!         Event::LinkUp { mbps } => println!("link up, {mbps} Mb/s"),
+//!         Event::LinkDown => println!("link down"),
+//!         Event::Recovered { took } => {
+//!             println!("traffic is back after {took:?}");
+//! #           recovered = true;
+//!         }
+//!         Event::Gone => println!("the device is gone"),
+//!         other => println!("{other:?}"),
+//!     }
+//! }
+//! // Call again after `next`, or when `port.event_fd()` is readable.
+//! # let _ = next;
+//! # }
+//! # assert!(recovered);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a port can do
+//!
+//! ```
+//! # use vfnic::{Port, PortConfig};
+//! # use vfnic_sim::Card;
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let card = Card::builder(vfnic_hw::Model::I350).build()?;
+//! # let port = Port::from_function(card.function(0)?, PortConfig::default())?;
+//! for (name, availability) in port.capabilities().iter() {
+//!     // rss_key: not available: there is one receive queue only
+//!     println!("{name}: {availability}");
+//! }
+//! # assert!(!port.capabilities().has("rss_key"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Without hardware
+//!
+//! The same program on a simulated card, for instance in a test, under a virtual clock that makes resets and timeouts
+//! instant:
+//!
+//! ```
+//! use std::time::Duration;
+//! use vfnic::{Port, PortConfig, PortState};
+//! use vfnic_hw::Model;
+//! use vfnic_sim::Card;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let card = Card::builder(Model::I82576).vfs(1).build()?;
+//! let port = Port::from_function(card.function(0)?, PortConfig::default())?;
+//! let pairs = port.start()?;
+//! card.pf().set_link(false);
+//! card.run_for(Duration::from_secs(1));
+//! port.poll_control()?;
+//! assert_eq!(port.state(), PortState::LinkDown);
+//! drop((pairs, port));
+//! card.assert_no_violations();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Rules of the house
+//!
+//! * Nothing that a device, a PF or a frame can say panics, or waits beyond a stated bound. Every error says what was
+//!   asked, what was seen and what to do.
+//! * A device that reads all ones on two registers is gone: every call says so, nothing touches it any more.
+//! * Buffers are handed to nobody before the queue that held them reads disabled; memory that cannot be had back safely
+//!   is kept until the process ends.
+//! * The data path takes no lock, makes no system call and allocates nothing.
 #![forbid(unsafe_code)]
 
 mod capabilities;
@@ -32,10 +176,13 @@ pub use port::{MacOrigin, Port, PortState};
 pub use queue::{QueueError, QueuePair, RxQueue, TxQueue};
 pub use spec::{DeviceSpec, PciAddress, PciPattern, SimSpec, SpecError, VfSet};
 pub use stats::PortStats;
+/// The backends that reach real functions.
 pub use vfnic_backend as backend;
+/// The contract below the driver: PCI functions, IOVA spaces, clocks, register maps.
 pub use vfnic_hw as hw;
+/// The data path below the queues: rings, pools, DMA memory.
 pub use vfnic_ring as ring;
 pub use vfnic_ring::{
     Batch, Checksums, Frame, FrameError, FrameMut, L4, Packet, PacketType, Pool, PoolConfig,
-    PoolStats, RssHash, SendError, TxOffload, Verdict,
+    PoolStats, RingError, RssHash, SendError, TxOffload, Verdict,
 };

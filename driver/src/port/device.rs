@@ -197,7 +197,7 @@ impl Drop for Device {
     }
 }
 
-fn not_ours(device: String, vendor: u16, id: u16) -> Error {
+pub(super) fn not_ours(device: String, vendor: u16, id: u16) -> Error {
     let pf = Model::ALL
         .into_iter()
         .find(|model| vendor == 0x8086 && model.pf_device_id() == id);

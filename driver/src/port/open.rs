@@ -3,13 +3,16 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use vfnic_hw::{DmaRequest, PciFunction};
+use vfnic_backend::vfio_user::UserOptions;
+use vfnic_backend::{OpenOptions, Sysfs};
+use vfnic_hw::{DmaRequest, Model, PciFunction};
 use vfnic_ring::{Pool, PoolConfig};
 
 use crate::config::{Itr, MacChoice, PoolChoice, PortConfig, QueueCount};
 use crate::event::EventQueue;
 use crate::family::{ApiVersion, Family, Grant, MIN_MTU, RING_SIZES};
 use crate::port::control::Control;
+use crate::port::device::not_ours;
 use crate::port::shared::Shared;
 use crate::port::{Device, Port};
 use crate::spec::DeviceSpec;
@@ -44,11 +47,9 @@ impl Port {
                     spec: spec.to_owned(),
                 });
             }
-            DeviceSpec::VfioUser(_) => {
-                return Err(Error::Pci(vfnic_hw::PciError::Unsupported {
-                    device: spec.to_owned(),
-                    what: "opening a device behind a vfio-user socket".to_owned(),
-                }));
+            DeviceSpec::VfioUser(path) => {
+                let function = vfnic_backend::vfio_user::connect(path, &UserOptions::default())?;
+                return Self::from_function(function, config);
             }
             _ => parsed.resolve()?,
         };
@@ -59,8 +60,9 @@ impl Port {
             }
             .into());
         };
-        let function =
-            vfnic_backend::open(&address.to_string(), &vfnic_backend::OpenOptions::default())?;
+        let options = OpenOptions::default();
+        check_identity(&Sysfs::new(&options.sysfs), &address.to_string())?;
+        let function = vfnic_backend::open(&address.to_string(), &options)?;
         Self::from_function(function, config)
     }
 
@@ -119,6 +121,18 @@ impl Port {
             device, config, pairs, pool, ticker, events, control,
         ));
         Ok(Self::from_shared(shared))
+    }
+}
+
+/// Says what a function is before anybody is told to bind it: binding a PF, or somebody else's device, to vfio-pci
+/// would take it away from whoever uses it.
+fn check_identity(sysfs: &Sysfs, address: &str) -> Result<(), Error> {
+    let ids = address.parse().ok().and_then(|address| sysfs.ids(address));
+    match ids {
+        // The ids of VFs read all-ones where the kernel does not mend them (ixgbevf.md §2.2).
+        None | Some((0xffff, _)) => Ok(()),
+        Some((vendor, device)) if Model::from_vf_ids(vendor, device).is_some() => Ok(()),
+        Some((vendor, device)) => Err(not_ours(address.to_owned(), vendor, device)),
     }
 }
 
