@@ -1,0 +1,217 @@
+//! `vfnic sim`: a served card, changed and shown by other processes, and its end.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::run::vfnic;
+
+/// A served card; killed and cleaned up at the end.
+struct Served {
+    child: Child,
+    dir: PathBuf,
+    said: Vec<String>,
+}
+
+impl Served {
+    fn start(name: &str, more: &[&str]) -> Self {
+        let dir = std::env::temp_dir().join(format!("vfnic-{}-{name}", std::process::id()));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_vfnic"))
+            .args([
+                "sim",
+                "serve",
+                "--model",
+                "82599",
+                "--vfs",
+                "2",
+                "--socket-dir",
+            ])
+            .arg(&dir)
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut said = Vec::new();
+        while !said
+            .last()
+            .is_some_and(|line: &String| line.starts_with("ready"))
+        {
+            said.push(lines.next().expect("it gets ready").expect("text"));
+        }
+        Self { child, dir, said }
+    }
+
+    fn ask(&self, words: &[&str]) -> std::process::Output {
+        let dir = self.dir.to_str().expect("text");
+        vfnic(&[&["sim", words[0], dir], &words[1..]].concat())
+    }
+
+    fn shown(&self) -> Value {
+        let output = self.ask(&["show", "--json"]);
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).expect("one JSON object")
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+#[test]
+fn a_served_card_is_changed_and_shown_by_others() {
+    let served = Served::start("knobs", &["--metrics", "127.0.0.1:0"]);
+    assert!(served.dir.join("vf0.sock").exists() && served.dir.join("vf1.sock").exists());
+    let output = served.ask(&["set", "vf", "1", "mac", "02:00:00:00:00:0a", "trust", "on"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(served.ask(&["set", "pf", "reset", "10"]).status.success());
+    let card = served.shown();
+    assert_eq!(card["model"], "82599");
+    assert_eq!(card["vfs"][1]["mac"], "02:00:00:00:00:0a");
+    assert_eq!(card["vfs"][0]["sessions"]["sessions"], 0);
+    let text = served.ask(&["show"]).stdout;
+    assert!(
+        String::from_utf8_lossy(&text)
+            .contains("vf 1  mac 02:00:00:00:00:0a  spoofchk on  trust on")
+    );
+    // Words that make no sense end with 2, knobs that do not turn with 1.
+    assert_eq!(
+        served
+            .ask(&["set", "vf", "1", "colour", "red"])
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        served.ask(&["set", "vf", "7", "trust", "on"]).status.code(),
+        Some(1)
+    );
+    let address = served.said[0]
+        .split('/')
+        .nth(2)
+        .expect("an address")
+        .to_owned();
+    let mut metrics = TcpStream::connect(address).expect("a connection");
+    metrics
+        .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+        .expect("written");
+    let mut answer = String::new();
+    metrics.read_to_string(&mut answer).expect("an answer");
+    assert!(
+        answer.contains("vfnic_sim_client_events_total{vf=\"0\",event=\"sessions\"} 0"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn sigterm_ends_it_cleanly_with_a_client_on_it() {
+    let mut served = Served::start("term", &[]);
+    let mut client =
+        std::os::unix::net::UnixStream::connect(served.dir.join("vf0.sock")).expect("a client");
+    // VERSION 0.0 without capabilities.
+    client
+        .write_all(&[1, 0, 1, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        .expect("written");
+    let mut reply = [0; 16];
+    client.read_exact(&mut reply).expect("a reply");
+    assert_eq!(reply[8], 1, "a reply without an error");
+    let start = Instant::now();
+    let pid = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    let status = served.child.wait().expect("it ends");
+    assert!(status.success(), "{status}");
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+    assert_eq!(
+        std::fs::read_dir(&served.dir)
+            .expect("the directory")
+            .count(),
+        0,
+        "sockets are left"
+    );
+}
+
+#[test]
+fn an_idle_server_costs_nothing() {
+    let served = Served::start("idle", &[]);
+    let used = || {
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", served.child.id())).expect("stat");
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |at: usize| fields[at].parse::<u64>().expect("a number");
+        ticks(11) + ticks(12)
+    };
+    let before = used();
+    std::thread::sleep(Duration::from_secs(2));
+    // Hundredths of a second: at most 1 % of the two seconds.
+    assert!(used() - before <= 2, "{} ticks in 2 s", used() - before);
+}
+
+#[test]
+fn it_says_what_is_in_the_way() {
+    let served = Served::start("taken", &[]);
+    let dir = served.dir.to_str().expect("text");
+    let again = vfnic(&["sim", "serve", "--model", "82599", "--socket-dir", dir]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("another server is listening there"));
+    let nobody = vfnic(&["sim", "show", "/nonexistent"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&nobody.stderr)
+            .contains("vfnic sim serve --socket-dir /nonexistent")
+    );
+    for bad in [
+        &["sim", "serve", "--model", "82598", "--socket-dir", "x"][..],
+        &[
+            "sim",
+            "serve",
+            "--model",
+            "82599",
+            "--socket-dir",
+            "x",
+            "--fault",
+            "nowhere=drop",
+        ],
+        &[
+            "sim",
+            "serve",
+            "--model",
+            "82599",
+            "--socket-dir",
+            "x",
+            "--uplink",
+            "carrier-pigeon",
+        ],
+        &["sim", "set", dir],
+    ] {
+        assert_eq!(vfnic(bad).status.code(), Some(2), "{bad:?}");
+    }
+    let too_many = vfnic(&[
+        "sim",
+        "serve",
+        "--model",
+        "82576",
+        "--vfs",
+        "9",
+        "--socket-dir",
+        "x",
+    ]);
+    assert_eq!(too_many.status.code(), Some(1));
+    assert!(!std::path::Path::new("x").exists());
+}
