@@ -68,6 +68,13 @@ impl Mapping {
         (offset < total && len as u64 <= total - offset).then_some(offset as usize)
     }
 
+    /// `len` bytes at `iova` if they lie inside.
+    #[inline]
+    pub(crate) fn part(&self, iova: u64, len: usize) -> Option<VolatileSlice<'_>> {
+        let offset = self.offset(iova, len)?;
+        Some(self.slice(offset, len))
+    }
+
     #[inline]
     const fn allows(&self, direction: Direction) -> bool {
         match direction {
@@ -178,6 +185,12 @@ impl Windows {
     ) -> Option<VolatileSlice<'_>> {
         self.known(iova, len, direction)
             .map(|(mapping, offset)| mapping.slice(offset, len))
+    }
+
+    /// The mapping of an address if it is remembered.
+    #[inline]
+    pub(crate) fn mapping(&self, iova: u64, direction: Direction) -> Option<&Mapping> {
+        self.known(iova, 1, direction).map(|(mapping, _)| mapping)
     }
 
     /// Remembers the translation of `iova`, if there is one.

@@ -188,11 +188,8 @@ pub(crate) const fn payload_len(word: u64) -> u32 {
     field(word, 46, 18)
 }
 
-/// A data descriptor's context slot, from its second word.
-#[inline]
-pub(crate) const fn context_slot(word: u64) -> usize {
-    field(word, 36, 1) as usize
-}
+/// IDX, of which one bit counts, in the second word.
+pub(crate) const SLOT: u64 = 1 << 36;
 
 /// The write-back of a TX descriptor: DD in dword 3, everything else undefined, which is `rubbish` here.
 #[inline]
