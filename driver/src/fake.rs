@@ -194,6 +194,11 @@ impl FakeBar {
         self.state().stuck.push(offset);
     }
 
+    /// The PF has been in reset, and is not any more.
+    pub(crate) fn pf_was_reset(&self) {
+        self.state().rstd = true;
+    }
+
     /// A message of the PF's own.
     pub(crate) fn pf_sends(&self, words: &[u32]) {
         let mut state = self.state();

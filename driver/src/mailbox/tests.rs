@@ -181,6 +181,23 @@ fn a_reset_in_the_middle_fails_the_request_at_once() {
 }
 
 #[test]
+fn a_mark_that_another_read_has_cleared_is_not_lost() {
+    // RSTD is there when the buffer is locked, and gone at the next read.
+    let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
+    bench.bar.pf_was_reset();
+    assert_eq!(
+        bench.ask(&lpe()),
+        Err(Failure::Mailbox(MailboxError::PfReset {
+            request: "SET_LPE"
+        }))
+    );
+    let state = bench.mailbox.pf_state(&bench.regs).expect("there");
+    assert!(state.was_reset && !state.in_reset);
+    let state = bench.mailbox.pf_state(&bench.regs).expect("there");
+    assert!(!state.was_reset, "told once");
+}
+
+#[test]
 fn strays_before_a_proper_reply_show_that_this_pf_nags() {
     // igbvf.md §6.7: every acknowledgement provokes a bare refusal.
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0x4000_0000], &[0xA000_0005, 0x5EE]]));
