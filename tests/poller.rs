@@ -272,3 +272,110 @@ fn a_port_without_interrupts_is_polled_now_and_then() {
     drop((poller, left, right));
     card.assert_no_violations();
 }
+
+#[test]
+fn a_sender_waits_for_room() {
+    // A ring of 64 and a slow wire: most of the time there is no room, and completions have to wake the sender.
+    for model in Model::ALL {
+        let card = build(Card::builder(model).vfs(2).threaded());
+        let left = Station::new(&card, 0, PortConfig::default().rings(64, 64));
+        let right = Station::new(&card, 1, PortConfig::default());
+        let (to, from) = (right.mac(), left.mac());
+        let (_rx, tx) = left.pairs.into_iter().next().expect("one pair").split();
+        let mut poller = Poller::new(PollMode::Interrupt).expect("a poller");
+        poller.add(tx).expect("added");
+        let mut batch = left.port.batch(256);
+        let (mut made, mut sent) = (0, 0);
+        let limit = Instant::now() + Duration::from_secs(5);
+        while sent < 20_000 {
+            assert!(Instant::now() < limit, "{model}: {sent} sent");
+            let turn = poller
+                .turn(Some(Duration::from_millis(400)), |index, queues| {
+                    while made < 20_000 && batch.len() < 200 {
+                        batch.push_bytes(&frame(to, from, made, 60)).expect("room");
+                        made += 1;
+                    }
+                    queues[index].send(&mut batch)
+                })
+                .expect("turns");
+            sent += turn.frames;
+        }
+        let stats = poller.stats();
+        assert_eq!(stats.missed, 0, "{model}: {stats:?}");
+        drop((poller, batch, left.port, right));
+        card.assert_no_violations();
+    }
+}
+
+#[test]
+fn queues_of_several_threads_share_vectors() {
+    use vfnic::QueueCount;
+    let card = build(Card::builder(Model::X550).vfs(2).queues(4).threaded());
+    let mut left = Station::new(&card, 0, PortConfig::default());
+    let right = Station::new(
+        &card,
+        1,
+        PortConfig::default().queues(QueueCount::Exactly(4)),
+    );
+    let (to, from) = (right.mac(), left.mac());
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let got = std::sync::atomic::AtomicUsize::new(0);
+    let (stop, got) = (&stop, &got);
+    std::thread::scope(|scope| {
+        for pair in right.pairs {
+            let mut batch = right.port.batch(64);
+            scope.spawn(move || {
+                let mut poller = Poller::new(PollMode::Interrupt).expect("a poller");
+                poller.add(pair.rx).expect("added");
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let turn = poller
+                        .turn(Some(Duration::from_millis(50)), |index, queues| {
+                            let frames = queues[index].receive(&mut batch)?;
+                            batch.clear();
+                            Ok(frames)
+                        })
+                        .expect("turns");
+                    got.fetch_add(turn.frames, std::sync::atomic::Ordering::Relaxed);
+                }
+                assert_eq!(poller.stats().missed, 0, "{:?}", poller.stats());
+            });
+        }
+        let mut sent = 0;
+        for round in 0..300u16 {
+            // Addresses that differ spread over all four queues.
+            let frames: Vec<_> = (0..8u8)
+                .map(|flow| {
+                    let mut bytes = frame(to, from, 0, 64);
+                    bytes[12..14].copy_from_slice(&[0x08, 0x00]);
+                    bytes[14] = 0x45;
+                    bytes[16..18].copy_from_slice(&50u16.to_be_bytes());
+                    bytes[23] = 253;
+                    bytes[26..34].copy_from_slice(&[
+                        10,
+                        0,
+                        flow,
+                        round.to_le_bytes()[0],
+                        10,
+                        1,
+                        1,
+                        1,
+                    ]);
+                    bytes
+                })
+                .collect();
+            left.send(&frames);
+            sent += frames.len();
+            let limit = Instant::now() + Duration::from_secs(2);
+            while got.load(std::sync::atomic::Ordering::Relaxed) < sent {
+                assert!(
+                    Instant::now() < limit,
+                    "round {round}: a queue sleeps on its frames"
+                );
+                std::thread::yield_now();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    drop((left, right.port));
+    card.assert_no_violations();
+}

@@ -272,7 +272,8 @@ fn make_pool(device: &Device, config: &PortConfig, pairs: u16) -> Result<Pool, E
     let pool = match &config.pool {
         PoolChoice::Shared(pool) => return Ok(pool.clone()),
         PoolChoice::Own { buffer_size } => PoolConfig {
-            buffers: 2 * in_rings,
+            // What the rings hold and as much again for batches and packets, but small rings need large batches, too.
+            buffers: in_rings + in_rings.max(1024 * u32::from(pairs)),
             buffer_size: *buffer_size,
             ..PoolConfig::default()
         },
