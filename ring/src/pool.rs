@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     blocks: ArrayQueue<Block>,
     singles: ArrayQueue<u32>,
     lost: AtomicU32,
+    /// Buffers in use: fewer than the layout has, where some were left out.
+    total: u32,
 }
 
 /// Where a pool's buffers are at one moment; only exact while nothing moves.
@@ -124,19 +126,43 @@ impl Pool {
     ///
     /// [`RingError`] naming the parameter that is out of range, or the bytes that are missing.
     pub fn new(region: DmaRegion, config: PoolConfig) -> Result<Self, RingError> {
+        Self::new_within(region, config, usize::MAX)
+    }
+
+    /// As [`new`](Self::new), but leaves out every buffer whose data would cross a multiple of `page` bytes of the
+    /// region: for devices that cannot follow a buffer from one page into another. About half of all 2 KiB buffers
+    /// cross a 4 KiB page; [`PoolStats::total`] says how many are left.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn new_within(
+        region: DmaRegion,
+        config: PoolConfig,
+        page: usize,
+    ) -> Result<Self, RingError> {
         config.check(region.len())?;
         let buffers = config.buffers as usize;
+        let page = page.max(1);
+        let crosses = |index: &u32| {
+            let start = *index as usize * config.stride() + usize::from(config.headroom);
+            start / page != (start + config.buffer_size as usize - 1) / page
+        };
+        // Highest first, so that the first buffers handed out are the lowest.
+        let all: Vec<u32> = (0..config.buffers)
+            .rev()
+            .filter(|index| !crosses(index))
+            .collect();
         let shared = Shared {
             stride: config.stride(),
             blocks: ArrayQueue::new(buffers / BLOCK),
             singles: ArrayQueue::new(buffers),
             lost: AtomicU32::new(0),
+            total: u32::try_from(all.len()).unwrap_or(config.buffers),
             region,
             config,
         };
         let pool = Self(Arc::new(shared));
-        // Highest first, so that the first buffers handed out are the lowest.
-        let all: Vec<u32> = (0..config.buffers).rev().collect();
         pool.0.take_home(&all);
         Ok(pool)
     }
@@ -150,7 +176,7 @@ impl Pool {
     /// Where the buffers are.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
-        let total = self.0.config.buffers;
+        let total = self.0.total;
         let home =
             u32::try_from(self.0.blocks.len() * BLOCK + self.0.singles.len()).unwrap_or(u32::MAX);
         let lost = self.0.lost.load(Ordering::Relaxed);

@@ -600,3 +600,23 @@ proptest! {
         prop_assert_eq!(toy.pool.stats().home, POOL.buffers);
     }
 }
+
+#[test]
+fn a_pool_within_pages_has_no_buffer_across_two() {
+    let config = PoolConfig {
+        buffers: 1024,
+        ..POOL
+    };
+    let region = toy::memory(config.region_len(), 0x4000_0000);
+    let pool = vfnic_ring::Pool::new_within(region.clone(), config, 4096).expect("a pool");
+    let stats = pool.stats();
+    assert!((512..600).contains(&stats.total), "{stats:?}");
+    assert_eq!(stats.home, stats.total);
+    let base = region.base().as_ptr().addr();
+    let mut batch = pool.batch(1024);
+    for _ in 0..stats.total {
+        let start = batch.alloc(2048).expect("room").data().as_ptr().addr() - base;
+        assert_eq!(start / 4096, (start + 2047) / 4096, "{start:#x}");
+    }
+    assert!(batch.alloc(60).is_err(), "the others are left out");
+}
