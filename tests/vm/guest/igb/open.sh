@@ -10,7 +10,7 @@ says mtu '1500'
 says link '\<up\>' '1000'
 check probe-short-spec 20 vfnic probe --device "${vf0#0000:}"
 check probe-json 20 vfnic probe --device "$vf0" --json
-check json-is-one-object 5 awk '/^[{]/ { n++ } END { exit n != 1 }' /tmp/out
+if [ "$(grep -c '^{' /tmp/out)" = 1 ]; then pass json-is-one-object; else fail json-is-one-object "not exactly one line starts with {"; fi
 
 # The administrator's address is the VF's, and told apart from one of its own choosing; the other VF keeps its own.
 ip link set "$pf_net" vf 0 mac "$admin"
