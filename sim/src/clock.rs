@@ -70,6 +70,7 @@ impl VirtualClock {
         let _moving = self.0.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let members = self.members();
         let end = self.now().saturating_add(time);
+        let mut pause = LEAST_PAUSE;
         loop {
             let next = members
                 .iter()
@@ -77,9 +78,19 @@ impl VirtualClock {
                 .min()
                 .filter(|&next| next < end);
             let Some(next) = next else { break };
-            // A deadline in the past is done now; time itself must always move, or a card that keeps one would hold
-            // everybody here for ever.
-            self.set(next.max(self.now() + Duration::from_nanos(1)));
+            // What was due and is due still waits for something other than time. It is looked at again, less and less
+            // often: time must move on.
+            if next > self.now() {
+                pause = LEAST_PAUSE;
+                self.set(next);
+            } else {
+                let again = self.now() + pause;
+                if again >= end {
+                    break;
+                }
+                pause = (pause * 2).min(MOST_PAUSE);
+                self.set(again);
+            }
             settle(&members);
         }
         self.set(end.max(self.now()));
@@ -91,6 +102,10 @@ impl VirtualClock {
         settle(&self.members())
     }
 }
+
+/// Time after which something overdue is looked at again, at first and at most.
+const LEAST_PAUSE: Duration = Duration::from_nanos(1);
+const MOST_PAUSE: Duration = Duration::from_millis(1);
 
 /// Rounds after which cards that send each other frames for ever are left alone.
 const ROUNDS: u32 = 64;
@@ -127,5 +142,48 @@ impl Clock for VirtualClock {
 
     fn sleep(&self, time: Duration) {
         self.advance(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says that something is due at a fixed time, for ever.
+    #[derive(Default)]
+    struct Stuck {
+        at: Duration,
+        steps: AtomicU64,
+    }
+
+    impl Stepped for Stuck {
+        fn step_now(&self) -> u64 {
+            self.steps.fetch_add(1, Ordering::Relaxed);
+            0
+        }
+        fn next_deadline(&self) -> Option<Duration> {
+            Some(self.at)
+        }
+    }
+
+    #[test]
+    fn an_overdue_card_does_not_stop_time() {
+        let clock = VirtualClock::new();
+        let stuck = Arc::new(Stuck {
+            at: Duration::from_millis(5),
+            ..Stuck::default()
+        });
+        let member: Weak<Stuck> = Arc::downgrade(&stuck);
+        clock.attach(member);
+        clock.advance(Duration::from_millis(5));
+        assert_eq!(
+            stuck.steps.load(Ordering::Relaxed),
+            1,
+            "only the end itself"
+        );
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.now(), Duration::from_millis(1005));
+        let steps = stuck.steps.load(Ordering::Relaxed);
+        assert!((900..1200).contains(&steps), "{steps} looks in a second");
     }
 }

@@ -183,9 +183,9 @@ impl SimSpace {
     }
 }
 
-/// First address past a mapping.
+/// First address past a mapping; the very last byte of the address space belongs to none.
 const fn end(mapping: &Mapping) -> u64 {
-    mapping.iova() + mapping.len() as u64
+    mapping.iova().saturating_add(mapping.len() as u64)
 }
 
 impl Translate for Space {
@@ -234,10 +234,10 @@ impl Space {
             let mapped = table
                 .mappings
                 .iter()
-                .find(|mapping| mapping.iova() <= last && at < end(mapping) + PAGE)
-                .map(|mapping| end(mapping) + PAGE);
+                .find(|mapping| mapping.iova() <= last && at < end(mapping).saturating_add(PAGE))
+                .map(|mapping| end(mapping).saturating_add(PAGE));
             match reserved.max(mapped) {
-                Some(next) => at = next.next_multiple_of(PAGE),
+                Some(next) => at = next.checked_next_multiple_of(PAGE)?,
                 None => return Some(at),
             }
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use vfnic_hw::{DmaError, DmaRequest, DmaSpace, IovaRange, Model};
-use vfnic_sim::{Aperture, Card, SimSpace, ViolationKind};
+use vfnic_hw::{DmaError, DmaRequest, DmaSpace, Iova, IovaRange, Model};
+use vfnic_ring::HeapDma;
+use vfnic_sim::{Aperture, Card, Mapping, SimSpace, ViolationKind};
 
 use super::raw::one_vf;
 
@@ -148,4 +149,33 @@ fn memory_stays_until_the_last_region_goes() {
     drop(clone);
     assert_eq!(space.mapped_bytes(), 0);
     let _: Arc<dyn DmaSpace> = Arc::new(space);
+}
+
+#[test]
+fn the_end_of_the_address_space_is_only_an_end() {
+    let space = SimSpace::with_aperture(Aperture {
+        start: u64::MAX - 0x2fff,
+        end: u64::MAX,
+        reserved: vec![IovaRange {
+            start: u64::MAX - 0xfff,
+            end: u64::MAX,
+        }],
+    });
+    assert!(matches!(
+        space.map(request(8192)),
+        Err(DmaError::NoIova { .. })
+    ));
+    let last = u64::MAX - 0xfff;
+    let memory = |iova| Arc::new(HeapDma::new(4096, Iova(iova)).expect("a page"));
+    assert!(space.insert(Mapping::new(last, memory(last))));
+    assert!(
+        !space.insert(Mapping::new(last - 0x800, memory(last))),
+        "they overlap"
+    );
+    assert!(
+        space.map(request(4096)).is_ok(),
+        "a page and its guard fit below"
+    );
+    assert_eq!(space.remove(0, u64::MAX), 1);
+    assert_eq!(space.mapped_bytes(), 0);
 }

@@ -11,6 +11,7 @@ mod mailbox_ixgbe;
 mod raw;
 mod registers;
 mod reset;
+mod soak;
 mod station;
 mod switching;
 mod traffic;

@@ -104,6 +104,19 @@ impl RawVf {
         self.take()
     }
 
+    /// A whole exchange with a PF that takes its time.
+    pub(crate) fn ask_patiently<const N: usize>(&self, words: &[u32]) -> [u32; N] {
+        self.read(self.mailbox);
+        self.post(words);
+        for _ in 0..100 {
+            if self.read(self.mailbox) & 0x10 != 0 {
+                return self.take();
+            }
+            self.sleep(Duration::from_micros(200));
+        }
+        panic!("no reply to {words:08x?}");
+    }
+
     /// The words of the reset handshake's reply.
     pub(crate) fn handshake(&self) -> [u32; 4] {
         self.write(self.control, 1 << 26);

@@ -33,12 +33,31 @@ impl Station {
 
     pub(crate) fn within(card: &Card, number: u16, space: &SimSpace) -> Self {
         let vf = RawVf::open_in(card, number, space);
-        let igb = matches!(card.model(), Model::I82576 | Model::I350);
         vf.handshake();
-        let low_byte = u8::try_from(number).expect("a small number");
-        let mac = [0x02, 0, 0, 0, 0, low_byte];
+        let mac = Self::address(number);
         let [low, high] = mac_words(mac);
         assert_eq!(vf.ask::<1>(&[2, low, high]), [0xa000_0002]);
+        Self::start(card, vf, mac)
+    }
+
+    /// With a PF that may take its time over messages.
+    pub(crate) fn patient(card: &Card, number: u16) -> Self {
+        let vf = RawVf::open(card, number);
+        vf.write(vf.control, 1 << 26);
+        vf.ask_patiently::<1>(&[1]);
+        let mac = Self::address(number);
+        let [low, high] = mac_words(mac);
+        assert_eq!(vf.ask_patiently::<1>(&[2, low, high]), [0xa000_0002]);
+        Self::start(card, vf, mac)
+    }
+
+    fn address(number: u16) -> [u8; 6] {
+        let low_byte = u8::try_from(number).expect("a small number");
+        [0x02, 0, 0, 0, 0, low_byte]
+    }
+
+    fn start(card: &Card, vf: RawVf, mac: [u8; 6]) -> Self {
+        let igb = matches!(card.model(), Model::I82576 | Model::I350);
         let space = vf.function.dma_space();
         let map = |len: u64| {
             let len = usize::try_from(len).expect("small");
