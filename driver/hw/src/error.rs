@@ -13,7 +13,7 @@ pub enum PciError {
         text: String,
     },
     /// No such function.
-    #[error("{device}: no such PCI function ({path} is absent); list the VFs with `vfnic list`")]
+    #[error("{device}: no such PCI function ({path} is absent); a PF's VFs are its virtfn* links in sysfs, made by writing their number to sriov_numvfs")]
     NotFound {
         /// The address asked for.
         device: String,
@@ -21,7 +21,9 @@ pub enum PciError {
         path: String,
     },
     /// Bound to another driver, or to none.
-    #[error("{device}: bound to {driver}, wanted vfio-pci; bind it with `vfnic bind {device}`")]
+    #[error(
+        "{device}: bound to {driver}, wanted vfio-pci; in /sys/bus/pci/devices/{device} write vfio-pci to driver_override and the address to driver/unbind (if there is one), then the address to /sys/bus/pci/drivers_probe"
+    )]
     NotBound {
         /// The address asked for.
         device: String,

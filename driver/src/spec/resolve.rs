@@ -61,7 +61,7 @@ impl DeviceSpec {
         SpecError::Nothing {
             spec: self.to_string(),
             why,
-            todo: "list the VFs there are with `vfnic list`",
+            todo: "the VFs there are stand under the PF in sysfs, as virtfn0, virtfn1 …",
         }
     }
 
