@@ -13,7 +13,9 @@ pub enum PciError {
         text: String,
     },
     /// No such function.
-    #[error("{device}: no such PCI function ({path} is absent); a PF's VFs are its virtfn* links in sysfs, made by writing their number to sriov_numvfs")]
+    #[error(
+        "{device}: no such PCI function ({path} is absent); a PF's VFs are its virtfn* links in sysfs, made by writing their number to sriov_numvfs"
+    )]
     NotFound {
         /// The address asked for.
         device: String,
