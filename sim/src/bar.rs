@@ -6,7 +6,7 @@ use std::sync::Arc;
 use vfnic_hw::regs::{igbvf, ixgbevf};
 use vfnic_hw::{Doorbell, DoorbellSink, Family, Mmio, PciError};
 
-use crate::card::Shared;
+use crate::shared::Shared;
 use crate::vf::{BAR_LEN, Direction, Tails};
 
 /// BAR 0 of one VF.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use vfnic_hw::{Clock, DmaSpace, Event, Mmio, PciError, PciFunction, PciIds};
 
 use crate::bar::Bar;
-use crate::card::Shared;
 use crate::iommu::SimSpace;
 use crate::irq::VECTORS;
+use crate::shared::Shared;
 
 /// How long a function takes to settle after FLR (PCIe). The simulated one is ready at once, so the wait is only made
 /// where it costs nothing: on a virtual clock.

@@ -68,6 +68,7 @@ mod mailbox;
 mod pf;
 mod plan;
 mod run;
+mod shared;
 mod state;
 mod vf;
 mod violation;

@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use vfnic_hw::Event;
 
-use crate::card::Shared;
+use crate::shared::Shared;
 use crate::state::CardState;
 
 /// Frames a burst may move: about 10 us of work, so that a register access never waits much longer.

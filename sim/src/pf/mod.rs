@@ -10,6 +10,7 @@ mod ixgbe;
 mod knobs;
 mod port;
 mod task;
+mod turn;
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use vfnic_hw::regs::Reg;
 use vfnic_hw::regs::igbvf as r;
 
-use super::ixgbevf::{high, low, set_high, set_low};
+use super::ixgbevf::{BASE_BITS, LEN_BITS, high, low, set_high, set_low};
 use super::pool;
 use super::queue::Direction::{Rx, Tx};
 use crate::data::VfStats;
@@ -41,9 +41,9 @@ impl CardState {
             r::VTEITR => this.irq.itr(at),
             r::VTIVAR => this.irq.ivar[0],
             r::VTIVAR_MISC => this.irq.ivar_misc,
-            r::RDBAL => low(this.regs.rx[at].ring.base),
+            r::RDBAL => low(this.regs.rx[at].ring.base) & BASE_BITS,
             r::RDBAH => high(this.regs.rx[at].ring.base),
-            r::RDLEN => this.regs.rx[at].ring.len,
+            r::RDLEN => this.regs.rx[at].ring.len & LEN_BITS,
             r::SRRCTL => this.regs.rx[at].srrctl,
             r::RDH => this.tails.head(Rx, at),
             r::RXCTL => this.regs.rx[at].dca,
@@ -53,9 +53,9 @@ impl CardState {
                 .path
                 .rx(pool(vf), pool(at))
                 .map_or(0, |rx| rx.take_dropped()),
-            r::TDBAL => low(this.regs.tx[at].ring.base),
+            r::TDBAL => low(this.regs.tx[at].ring.base) & BASE_BITS,
             r::TDBAH => high(this.regs.tx[at].ring.base),
-            r::TDLEN => this.regs.tx[at].ring.len,
+            r::TDLEN => this.regs.tx[at].ring.len & LEN_BITS,
             r::TDH => this.tails.head(Tx, at),
             r::TXCTL => this.regs.tx[at].dca,
             r::TDT => this.tails.get(Tx, at),

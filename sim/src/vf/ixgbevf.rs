@@ -12,6 +12,11 @@ use crate::state::CardState;
 /// VFCTRL.RST.
 const RST: u32 = 1 << 26;
 
+/// Bits that a ring's base and length registers have: both are multiples of 128 (ixgbevf.md §4.6, igbvf.md §4). The
+/// others read as 0; what was written to them is remembered, to be held against the driver when it enables the queue.
+pub(super) const BASE_BITS: u32 = !0x7f;
+pub(super) const LEN_BITS: u32 = 0x000f_ff80;
+
 impl CardState {
     pub(super) fn read_ixgbevf(&mut self, vf: usize, reg: &'static Reg, index: u32) -> u32 {
         let at = index as usize;
@@ -45,18 +50,18 @@ impl CardState {
             r::VFMAILBOX => this.mailbox.vf_read(),
             r::VFPSRTYPE => this.regs.psrtype,
             r::VTEITR => this.irq.itr(at),
-            r::VFRDBAL => low(this.regs.rx[at].ring.base),
+            r::VFRDBAL => low(this.regs.rx[at].ring.base) & BASE_BITS,
             r::VFRDBAH => high(this.regs.rx[at].ring.base),
-            r::VFRDLEN => this.regs.rx[at].ring.len,
+            r::VFRDLEN => this.regs.rx[at].ring.len & LEN_BITS,
             r::VFDCA_RXCTRL => this.regs.rx[at].dca,
             r::VFRDH => this.tails.head(Rx, at),
             r::VFSRRCTL => this.regs.rx[at].srrctl,
             r::VFRDT => this.tails.get(Rx, at),
             r::VFRXDCTL => self.read_dctl(vf, Rx, index),
             r::VFRSCCTL => this.regs.rx[at].rscctl,
-            r::VFTDBAL => low(this.regs.tx[at].ring.base),
+            r::VFTDBAL => low(this.regs.tx[at].ring.base) & BASE_BITS,
             r::VFTDBAH => high(this.regs.tx[at].ring.base),
-            r::VFTDLEN => this.regs.tx[at].ring.len,
+            r::VFTDLEN => this.regs.tx[at].ring.len & LEN_BITS,
             r::VFDCA_TXCTRL => this.regs.tx[at].dca,
             r::VFTDH => this.tails.head(Tx, at),
             r::VFTDT => this.tails.get(Tx, at),
