@@ -5,6 +5,7 @@
 //! Descriptors are read and written as atomic words. DMA reaches mapped memory only, so never a register.
 
 mod shared;
+mod tun;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use vfnic_ring::{DmaBacking, DmaRegion};
 pub(crate) use vm_memory::VolatileSlice;
 
 pub(crate) use self::shared::{FileId, Sealed, SharedFile};
+pub(crate) use self::tun::open_tap;
 
 /// One contiguous mapping of an IOVA space.
 #[derive(Clone, Debug)]

@@ -522,7 +522,8 @@ impl Receiver<'_> {
                 octets += more;
             }
             // One frame that takes longer, or all of them.
-            for at in used..copied {
+            let rest = used..copied;
+            for at in rest {
                 let (start, total) = (&starts[at], totals[at]);
                 let len = data_len(descriptors[at][1]);
                 let Some(words) = self.uncommon(start, len, total, *hash) else {

@@ -325,6 +325,8 @@ impl DataPath {
             completion: self.completion,
         };
         self.holding |= armed || self.completion.burst > 1;
+        self.uplink.set_time(now);
+        self.host.set_time(now);
         self.refresh_rss();
         self.refresh_active();
         let mut left = budget;
