@@ -1,1 +1,88 @@
+//! Numbers from the references, as literals.
 
+use std::time::Duration;
+
+use vfnic_hw::Model;
+
+use super::*;
+
+fn family(model: Model) -> Family {
+    Family::of(model)
+}
+
+#[test]
+fn multicast_hashes_are_those_of_the_reference() {
+    // ixgbevf.md §6.7: bits 47:36, 46:35, 45:34, 43:32 of the address.
+    let address = MacAddr([0x01, 0x00, 0x5e, 0x00, 0xab, 0xcd]);
+    let hash = |kind| family(Model::X540).multicast_hash(address, kind);
+    assert_eq!(hash(0), 0xcda);
+    assert_eq!(hash(1), 0x9b5);
+    assert_eq!(hash(2), 0x36a);
+    assert_eq!(hash(3), 0xdab);
+}
+
+#[test]
+fn a_multicast_list_is_packed_low_half_first() {
+    let request = family(Model::X540).set_multicast(&[0x111, 0x222, 0x333], false);
+    let words = request.words();
+    assert_eq!(words.len(), 16);
+    assert_eq!(words[..3], [0x0003_0003, 0x0222_0111, 0x0000_0333]);
+    // igbvf.md §6.1: more than the list holds.
+    let request = family(Model::I350).set_multicast(&[1; 30], true);
+    assert_eq!(request.words()[0], 0x009E_0003);
+}
+
+#[test]
+fn throttling_is_encoded_as_each_family_has_it() {
+    // ixgbevf.md §12.2: 51.2 µs is 0xC8, with the counter left alone; units of 2.048 µs in bits 11:3.
+    let encoded = |model, micros| {
+        family(model)
+            .throttle(0, Duration::from_nanos(micros))
+            .map(|(_, value)| value)
+    };
+    assert_eq!(encoded(Model::X540, 51_200), Some(0x8000_00C8));
+    assert_eq!(encoded(Model::X540, 0), Some(0x8000_0000));
+    assert_eq!(encoded(Model::X540, 5_000_000), Some(0x8000_0FF8));
+    assert_eq!(family(Model::X540).throttle(2, Duration::ZERO), None);
+    // igbvf.md §10: microseconds times four.
+    assert_eq!(encoded(Model::I350, 122_000), Some(0x8000_0000 | 488));
+    assert_eq!(encoded(Model::I350, 50_000_000), Some(0x8000_7FFC));
+}
+
+#[test]
+fn promiscuity_is_asked_for_as_each_family_has_it() {
+    let grant = Grant {
+        api: Some(ApiVersion::V1_3),
+        pairs: 1,
+        pairs_why: "",
+        port_vlan: false,
+    };
+    let words = |model, mode| {
+        family(model)
+            .set_promisc(mode, &grant)
+            .map(|request| request.words().to_vec())
+    };
+    assert_eq!(words(Model::X550, Promisc::All), Ok(vec![0x0C, 3]));
+    assert_eq!(words(Model::X550, Promisc::AllMulticast), Ok(vec![0x0C, 2]));
+    assert!(words(Model::I82599, Promisc::All).is_err());
+    assert_eq!(words(Model::I82576, Promisc::All), Ok(vec![0x0003_0006]));
+    assert_eq!(
+        words(Model::I82576, Promisc::AllMulticast),
+        Ok(vec![0x0002_0006])
+    );
+    let old = Grant {
+        api: Some(ApiVersion::V1_1),
+        ..grant
+    };
+    assert!(family(Model::X550).set_promisc(Promisc::Off, &old).is_err());
+    assert!(family(Model::X550).link_state(&old).is_none());
+}
+
+#[test]
+fn frame_sizes_count_what_each_family_counts() {
+    // ixgbevf.md §9.7: MTU + 18; igbvf.md §8.4: MTU + 22.
+    assert_eq!(family(Model::X540).set_lpe(1500).words(), [5, 1518]);
+    assert_eq!(family(Model::I350).set_lpe(1500).words(), [5, 1522]);
+    assert_eq!(family(Model::X540).set_lpe(9710).words(), [5, 9728]);
+    assert_eq!(family(Model::I350).set_lpe(9706).words(), [5, 9728]);
+}

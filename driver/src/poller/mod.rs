@@ -4,12 +4,14 @@ mod arm;
 mod moderation;
 mod pollable;
 mod spin;
+mod stats;
+mod waiting;
 
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
@@ -20,75 +22,11 @@ use arm::{Armed, Vectors, Work, arm_and_look};
 use moderation::Moderation;
 pub use pollable::Pollable;
 use spin::Spin;
+pub use stats::{PollMode, PollerStats, Turn, Waker, Woken};
+use waiting::Waiting;
 
 use crate::config::Itr;
-use crate::queue::run::Run;
 use crate::{Error, QueueError, QueuePair};
-
-/// How a [`Poller`] waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PollMode {
-    /// Looks all the time: shortest latency, a whole CPU.
-    Poll,
-    /// Sleeps whenever nothing is there: a wake-up for nearly every burst.
-    Interrupt,
-    /// Looks for a learned time before it sleeps: busy it polls, idle it costs nothing.
-    #[default]
-    Adaptive,
-}
-
-/// Why [`Poller::turn`] came back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
-    /// Frames moved.
-    Work,
-    /// The time was over.
-    Deadline,
-    /// A [`Waker`] was used, or a watched fd became readable.
-    External,
-}
-
-/// What a turn brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// Frames that the work moved, by its own account.
-    pub frames: usize,
-    /// Why it came back.
-    pub woken: Woken,
-}
-
-/// How a poller has spent its time; counts from its making.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PollerStats {
-    /// Times it slept and was woken, or the time was over.
-    pub wakeups: u64,
-    /// Wake-ups by a message vector when there was nothing to do.
-    pub spurious: u64,
-    /// Times it found work after half a second of sleep that no vector had told of: lost interrupts.
-    pub missed: u64,
-    /// Nanoseconds of looking in vain before it slept or found something.
-    pub spin_ns: u64,
-    /// Nanoseconds asleep.
-    pub sleep_ns: u64,
-}
-
-/// Wakes a poller from any thread. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Waker {
-    event: Event,
-    flag: Arc<AtomicBool>,
-}
-
-impl Waker {
-    /// Has the poller come back from [`turn`](Poller::turn) as soon as it can. Wakes that come before it does count as
-    /// one.
-    pub fn wake(&self) {
-        // ORDERING: pairs with the Acquire in `Poller::was_called`: what was written before is seen after.
-        self.flag.store(true, Ordering::Release);
-        self.event.signal();
-    }
-}
 
 /// What an fd in the epoll set is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -425,7 +363,7 @@ impl<Q: Pollable> Poller<Q> {
 
     #[inline]
     fn has_work(&self) -> bool {
-        self.queues.iter().any(sealed_has_work)
+        self.queues.iter().any(waiting::has_work)
     }
 
     /// Unmasks the vectors of all queues. True when nothing is there and a sleep on [`as_fd`](Self::as_fd) will end when
@@ -537,51 +475,5 @@ impl<Q: Pollable> fmt::Debug for Poller<Q> {
             .field("queues", &self.queues.len())
             .field("stats", &self.stats)
             .finish_non_exhaustive()
-    }
-}
-
-#[inline]
-fn sealed_has_work<Q: Pollable>(queues: &Q) -> bool {
-    pollable::sealed::Waiting::has_work(queues)
-}
-
-/// All queues of a poller as something to wait for.
-struct Waiting<'a, Q>(&'a [Q]);
-
-impl<Q: Pollable> Waiting<'_, Q> {
-    /// Each device once, with the vectors wanted of it by all its queues.
-    fn each_device(&self, vectors: impl Fn(&Q) -> u32, mut act: impl FnMut(&Run, u32)) {
-        for (index, queues) in self.0.iter().enumerate() {
-            let same = |other: &&Q| Arc::ptr_eq(other.run(), queues.run());
-            if self.0[..index].iter().any(|other| same(&other)) {
-                continue;
-            }
-            let mask = self.0[index..]
-                .iter()
-                .filter(same)
-                .fold(0, |mask, queues| mask | vectors(queues));
-            if mask != 0 {
-                act(queues.run(), mask);
-            }
-        }
-    }
-}
-
-impl<Q: Pollable> Vectors for Waiting<'_, Q> {
-    fn arm(&self) {
-        self.each_device(|queues| queues.wanted(), |run, mask| run.device().arm(mask));
-    }
-
-    fn mask(&self) {
-        self.each_device(
-            |queues| queues.vectors(),
-            |run, mask| run.device().mask(mask),
-        );
-    }
-}
-
-impl<Q: Pollable> Work for Waiting<'_, Q> {
-    fn has_work(&self) -> bool {
-        self.0.iter().any(sealed_has_work)
     }
 }
