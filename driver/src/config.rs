@@ -120,8 +120,8 @@ pub struct PortConfig {
 }
 
 impl Default for PortConfig {
-    /// One queue pair, rings of 512 descriptors, buffers of 2048 bytes, MTU 1500, the address the PF assigned, VLAN tags
-    /// stripped, interrupts on.
+    /// One queue pair, rings of 512 descriptors, buffers of 2048 bytes, MTU 1500, the address the PF assigned, VLAN
+    /// tags stripped, interrupts on.
     fn default() -> Self {
         Self {
             queues: QueueCount::Exactly(1),
@@ -159,7 +159,8 @@ impl PortConfig {
         self
     }
 
-    /// Size in bytes of the buffers of the port's own pool: 1024 to 16384, a multiple of 1024. Longer frames take several.
+    /// Size in bytes of the buffers of the port's own pool: 1024 to 16384, a multiple of 1024. Longer frames take
+    /// several.
     #[must_use]
     pub fn buffer_size(mut self, bytes: u32) -> Self {
         self.pool = PoolChoice::Own { buffer_size: bytes };
@@ -174,8 +175,8 @@ impl PortConfig {
         self
     }
 
-    /// Buffers from a pool that exists already, so that frames can be forwarded between ports without copying. The pool
-    /// must lie in the IOVA space the function was opened in; a device that cannot reach it receives nothing.
+    /// Buffers from a pool that exists already, so that frames can be forwarded between ports without copying. The
+    /// pool must lie in the IOVA space the function was opened in; a device that cannot reach it receives nothing.
     #[must_use]
     pub fn shared_pool(mut self, pool: Pool) -> Self {
         self.pool = PoolChoice::Shared(pool);

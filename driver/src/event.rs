@@ -39,7 +39,8 @@ pub enum Event {
     Gone,
 }
 
-/// More than an owner who looks now and then will ever find; link changes of one that never looks are merged before that.
+/// More than an owner who looks now and then will ever find; link changes of one that never looks are merged before
+/// that.
 const MOST: usize = 256;
 
 /// Events not yet fetched.
@@ -57,8 +58,8 @@ impl EventQueue {
         })
     }
 
-    /// Adds an event. A full queue loses its oldest event that a later one supersedes, so the last word on the link and
-    /// every removal are always there.
+    /// Adds an event. A full queue loses its oldest event that a later one supersedes, so the last word on the link
+    /// and every removal are always there.
     pub(crate) fn push(&self, event: Event) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() >= MOST {

@@ -1,5 +1,5 @@
-//! A userspace driver for the virtual functions of Intel's SR-IOV network cards: 82576 and I350 (igbvf), 82599, X540 and
-//! the X550 family (ixgbevf).
+//! A userspace driver for the virtual functions of Intel's SR-IOV network cards: 82576 and I350 (igbvf), 82599, X540
+//! and the X550 family (ixgbevf).
 //!
 //! A program opens a VF, gets queue pairs, and moves frames with them, without the kernel in between. The device is
 //! reached through VFIO; anything else that looks like a PCI function will do as well, such as the simulated cards of
@@ -54,8 +54,8 @@
 //!
 //! # Looking after a port
 //!
-//! [`Port::poll_control`], every 100 ms or so, or [`Port::spawn_control_thread`], once. Links go down and PFs are reset;
-//! the port notices, recovers by itself with everything as it was configured, and tells:
+//! [`Port::poll_control`], every 100 ms or so, or [`Port::spawn_control_thread`], once. Links go down and PFs are
+//! reset; the port notices, recovers by itself with everything as it was configured, and tells:
 //!
 //! ```
 //! use vfnic::{Event, Link, Port, PortConfig};
@@ -140,8 +140,8 @@
 //! * Nothing that a device, a PF or a frame can say panics, or waits beyond a stated bound. Every error says what was
 //!   asked, what was seen and what to do.
 //! * A device that reads all ones on two registers is gone: every call says so, nothing touches it any more.
-//! * Buffers are handed to nobody before the queue that held them reads disabled; memory that cannot be had back safely
-//!   is kept until the process ends.
+//! * Buffers are handed to nobody before the queue that held them reads disabled; memory that cannot be had back
+//!   safely is kept until the process ends.
 //! * The data path takes no lock, makes no system call and allocates nothing.
 #![forbid(unsafe_code)]
 

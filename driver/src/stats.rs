@@ -56,8 +56,8 @@ impl HwCounter {
         let Some(high) = self.high else {
             return regs.read(self.low.addr()).map(u64::from);
         };
-        // Low half first (ixgbevf.md §13). If it wrapped before the high half was read, the two do not belong together;
-        // once is enough, the next wrap is seconds away.
+        // Low half first (ixgbevf.md §13). If it wrapped before the high half was read, the two do not belong
+        // together; once is enough, the next wrap is seconds away.
         let mut low = regs.read(self.low.addr())?;
         let mut top = regs.read(high.addr())?;
         let again = regs.read(self.low.addr())?;
@@ -86,8 +86,8 @@ impl HwTotals {
         }
     }
 
-    /// Adds what came since the last update. TIMEOUT: must be called before a counter can wrap twice: octets wrap after
-    /// 34 s at 1 Gb/s and 55 s at 10 Gb/s (igbvf.md §11, ixgbevf.md §13).
+    /// Adds what came since the last update. TIMEOUT: must be called before a counter can wrap twice: octets wrap
+    /// after 34 s at 1 Gb/s and 55 s at 10 Gb/s (igbvf.md §11, ixgbevf.md §13).
     pub(crate) fn update(&mut self, regs: &Registers) -> Result<(), Gone> {
         for (index, counter) in self.counters.iter().enumerate() {
             let now = counter.read(regs)?;

@@ -1,8 +1,9 @@
 //! Waiting: the control plane is written once, as async functions, and run in two ways.
 //!
-//! [`block_on`] runs one to its end, sleeping on the port's [`Clock`]; [`drive`] runs one for a slice of time and comes
-//! back to it later, which is how `poll_control` stays bounded while a recovery takes seconds. There is no executor
-//! and nothing is woken: the only thing ever waited for is time, because registers have to be looked at again.
+//! [`block_on`] runs one to its end, sleeping on the port's [`Clock`]; [`drive`] runs one for a slice of time and
+//! comes back to it later, which is how `poll_control` stays bounded while a recovery takes seconds. There is no
+//! executor and nothing is woken: the only thing ever waited for is time, because registers have to be looked at
+//! again.
 //!
 //! Invariant: every wait has a limit, and all of them together an overall one while a port is opened.
 

@@ -1,7 +1,7 @@
 //! What the two families do differently, all of it at set-up: a closed set, chosen by the device's ids.
 //!
-//! The data path is family-free (both write the same 16-byte descriptors); it gets a doorbell and a few constants. What
-//! is here is addresses, limits, the order of resets, the mailbox's messages and the interrupt registers.
+//! The data path is family-free (both write the same 16-byte descriptors); it gets a doorbell and a few constants.
+//! What is here is addresses, limits, the order of resets, the mailbox's messages and the interrupt registers.
 
 pub(crate) mod igbvf;
 pub(crate) mod ixgbevf;
@@ -140,8 +140,9 @@ impl Family {
         }
     }
 
-    /// Stops the queues and resets the VF, so that no DMA can follow: interrupts masked, queues off, VF reset written and
-    /// seen to have arrived, and what survives a reset (a former owner's head write-back address above all) cleared.
+    /// Stops the queues and resets the VF, so that no DMA can follow: interrupts masked, queues off, VF reset written
+    /// and seen to have arrived, and what survives a reset (a former owner's head write-back address above all)
+    /// cleared.
     pub(crate) async fn reset(&self, io: Io<'_>) -> Result<(), Error> {
         dispatch!(self, f => f.reset(io).await)
     }
@@ -357,7 +358,8 @@ impl Family {
         }
     }
 
-    /// Register and value that hold `vector` to one message per `interval`; `None` where a vector has no such register.
+    /// Register and value that hold `vector` to one message per `interval`; `None` where a vector has no such
+    /// register.
     pub(crate) fn throttle(&self, vector: u8, interval: Duration) -> Option<(u32, u32)> {
         dispatch!(self, f => f.throttle(vector, interval))
     }

@@ -267,8 +267,9 @@ impl Mailbox {
             return Ok(false);
         }
         if self.seen & PFSTS != 0 {
-            // A message that came before belongs to nobody's request: it is read now, or it would be taken for the reply. It
-            // is not acknowledged: that would give the buffer away, and some PFs answer it with one more message.
+            // A message that came before belongs to nobody's request: it is read now, or it would be taken for the
+            // reply. It is not acknowledged: that would give the buffer away, and some PFs answer it with one more
+            // message.
             let word = regs.read(self.place.memory.addr())?;
             self.note(Word0(word));
         }

@@ -48,8 +48,8 @@ const LOOKS: u32 = 16;
 /// Looks after the queues of one thread, of one port or of several.
 ///
 /// Each [`turn`](Self::turn) calls the work for every queue, by turns and within a budget; when none has anything to
-/// do it waits as the mode says. Masking on wake-up, polling, arming and the look that must follow are in here, so that
-/// no application can get them wrong.
+/// do it waits as the mode says. Masking on wake-up, polling, arming and the look that must follow are in here, so
+/// that no application can get them wrong.
 ///
 /// ```
 /// # use vfnic::{Port, PortConfig, PollMode, Poller};
@@ -179,8 +179,8 @@ impl<Q: Pollable> Poller<Q> {
         Ok(self.queues.len() - 1)
     }
 
-    /// Also comes back from [`turn`](Self::turn) when `fd` is readable, and for as long as it is. An fd that is closed is
-    /// forgotten.
+    /// Also comes back from [`turn`](Self::turn) when `fd` is readable, and for as long as it is. An fd that is closed
+    /// is forgotten.
     ///
     /// # Errors
     ///
@@ -229,9 +229,10 @@ impl<Q: Pollable> Poller<Q> {
         self.stats
     }
 
-    /// Calls `work` with the index of each queue, and all queues, until frames have moved; while there are none it waits,
-    /// at most for `wait` (`None`: for ever). `work` says how many frames it moved; it is called again for the same queue
-    /// until that is none, or the budget is used up. Even with no time to wait every queue is looked at once.
+    /// Calls `work` with the index of each queue, and all queues, until frames have moved; while there are none it
+    /// waits, at most for `wait` (`None`: for ever). `work` says how many frames it moved; it is called again for the
+    /// same queue until that is none, or the budget is used up. Even with no time to wait every queue is looked at
+    /// once.
     ///
     /// # Errors
     ///
@@ -366,9 +367,9 @@ impl<Q: Pollable> Poller<Q> {
         self.queues.iter().any(waiting::has_work)
     }
 
-    /// Unmasks the vectors of all queues. True when nothing is there and a sleep on [`as_fd`](Self::as_fd) will end when
-    /// something is: for applications that have an event loop of their own. (The fd is an epoll fd; after it became
-    /// readable call [`turn`](Self::turn) with no time to wait.)
+    /// Unmasks the vectors of all queues. True when nothing is there and a sleep on [`as_fd`](Self::as_fd) will end
+    /// when something is: for applications that have an event loop of their own. (The fd is an epoll fd; after it
+    /// became readable call [`turn`](Self::turn) with no time to wait.)
     #[must_use]
     pub fn arm(&mut self) -> bool {
         let waiting = Waiting(&self.queues);

@@ -61,8 +61,8 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// Has the poller come back from [`turn`](super::Poller::turn) as soon as it can. Wakes that come before it does count as
-    /// one.
+    /// Has the poller come back from [`turn`](super::Poller::turn) as soon as it can. Wakes that come before it does
+    /// count as one.
     pub fn wake(&self) {
         // ORDERING: pairs with the Acquire in `Poller::was_called`: what was written before is seen after.
         self.flag.store(true, Ordering::Release);

@@ -100,8 +100,8 @@ impl Control {
         }
     }
 
-    /// From whatever state the device is in to "the PF knows us": VF reset, handshake, API, queues, address. Waits at most
-    /// `patience` for a PF that is in reset.
+    /// From whatever state the device is in to "the PF knows us": VF reset, handshake, API, queues, address. Waits at
+    /// most `patience` for a PF that is in reset.
     pub(crate) async fn bring_up(
         &mut self,
         device: &Device,
@@ -146,8 +146,8 @@ impl Control {
             .poll_until(Patience::new(Duration::from_millis(5), limit), || {
                 let state = self.mailbox.pf_state(io.regs)?;
                 was |= state.in_reset;
-                // Neither bit in one read (ixgbevf.md §14.1 step 4). The mark of a finished reset may be from long ago, or of
-                // our own VF reset; reading it uses it up.
+                // Neither bit in one read (ixgbevf.md §14.1 step 4). The mark of a finished reset may be from long
+                // ago, or of our own VF reset; reading it uses it up.
                 Ok::<_, Gone>((!state.in_reset && !state.was_reset).then_some(()))
             })
             .await

@@ -107,8 +107,8 @@ impl Device {
         }
     }
 
-    /// Clears pending causes of `vectors`, a mask, and unmasks them. Returns when that has arrived: a cause cleared on the
-    /// way belongs to something that can be seen in memory from then on.
+    /// Clears pending causes of `vectors`, a mask, and unmasks them. Returns when that has arrived: a cause cleared on
+    /// the way belongs to something that can be seen in memory from then on.
     ///
     /// Causes come and stay while a vector is masked and its queue is polled. Left there, nearly every arming would be
     /// followed by a wake-up for what was handled long ago.
@@ -153,9 +153,9 @@ impl Device {
         }
     }
 
-    /// Puts the device to rest, in this order: queues and interrupts off by a VF reset, FLR, bus mastering off, message
-    /// vectors off. True when at least one of the steps that end DMA is known to have worked. The second time it does
-    /// nothing.
+    /// Puts the device to rest, in this order: queues and interrupts off by a VF reset, FLR, bus mastering off,
+    /// message vectors off. True when at least one of the steps that end DMA is known to have worked. The second time
+    /// it does nothing.
     pub(crate) fn close(&self) -> bool {
         if self.closed.swap(true, Ordering::Relaxed) {
             return true;

@@ -187,8 +187,8 @@ impl Port {
         self.shared.poll_control()
     }
 
-    /// Has a thread of its own look after the port, until it is dropped. It sleeps nearly always. A second call changes
-    /// nothing.
+    /// Has a thread of its own look after the port, until it is dropped. It sleeps nearly always. A second call
+    /// changes nothing.
     ///
     /// # Errors
     ///
@@ -218,8 +218,8 @@ impl Port {
         self.shared.events.fd()
     }
 
-    /// Counters: the hardware's as of the last [`poll_control`](Self::poll_control) that read them (once a second), the
-    /// queues' own as of now.
+    /// Counters: the hardware's as of the last [`poll_control`](Self::poll_control) that read them (once a second),
+    /// the queues' own as of now.
     #[must_use]
     pub fn stats(&self) -> PortStats {
         let mut stats = PortStats::default();
@@ -252,9 +252,9 @@ impl Port {
         })
     }
 
-    /// Stops the queues; no frame is received or sent from here on. `pairs` are the pairs that [`start`](Self::start) gave;
-    /// those that are elsewhere (in other threads, in a [`Poller`](crate::Poller)) become useless and must be dropped
-    /// before the port can be started again. Stopping a stopped port does nothing.
+    /// Stops the queues; no frame is received or sent from here on. `pairs` are the pairs that [`start`](Self::start)
+    /// gave; those that are elsewhere (in other threads, in a [`Poller`](crate::Poller)) become useless and must be
+    /// dropped before the port can be started again. Stopping a stopped port does nothing.
     ///
     /// # Errors
     ///

@@ -57,7 +57,8 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the table is full, or the administrator assigned the VF's address and does not trust it.
+    /// [`Error::Refused`] when the table is full, or the administrator assigned the VF's address and does not trust
+    /// it.
     pub fn add_mac(&self, address: MacAddr) -> Result<(), Error> {
         check_own(address)?;
         let shared = &self.shared;
@@ -73,8 +74,8 @@ impl Port {
         })
     }
 
-    /// Takes back an [`add_mac`](Self::add_mac). There is no message for one address, so all are cleared and the rest is
-    /// added again; frames to those may be missed meanwhile.
+    /// Takes back an [`add_mac`](Self::add_mac). There is no message for one address, so all are cleared and the rest
+    /// is added again; frames to those may be missed meanwhile.
     ///
     /// # Errors
     ///
@@ -103,13 +104,13 @@ impl Port {
         })
     }
 
-    /// Receives frames to these groups, and to no others (but filters are hashes: others may pass). More than 30 do not
-    /// fit the mailbox; then all multicast frames are asked for.
+    /// Receives frames to these groups, and to no others (but filters are hashes: others may pass). More than 30 do
+    /// not fit the mailbox; then all multicast frames are asked for.
     ///
     /// # Errors
     ///
-    /// [`Error::NeedsTrust`] when more than 30 were asked for and the PF does not give all multicast frames to this VF;
-    /// the former list stays.
+    /// [`Error::NeedsTrust`] when more than 30 were asked for and the PF does not give all multicast frames to this
+    /// VF; the former list stays.
     pub fn set_multicast(&self, list: &[MacAddr]) -> Result<(), Error> {
         if let Some(bad) = list.iter().find(|address| !address.is_multicast()) {
             return Err(ConfigError::NotMulticast { asked: *bad }.into());
@@ -170,8 +171,8 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::NotAvailable`] when model or PF cannot do it at all, [`Error::NeedsTrust`] when the PF did not grant it;
-    /// what was received before is received again.
+    /// [`Error::NotAvailable`] when model or PF cannot do it at all, [`Error::NeedsTrust`] when the PF did not grant
+    /// it; what was received before is received again.
     pub fn set_promiscuous(&self, mode: Promisc) -> Result<(), Error> {
         let shared = &self.shared;
         let device = &shared.device;
@@ -193,7 +194,8 @@ impl Port {
         })
     }
 
-    /// Changes the MTU, in bytes. On a started port the queues are emptied and set up again, and frames in them are lost.
+    /// Changes the MTU, in bytes. On a started port the queues are emptied and set up again, and frames in them are
+    /// lost.
     ///
     /// # Errors
     ///

@@ -157,8 +157,8 @@ impl Shared {
         *lock(&self.run) = Arc::downgrade(run);
     }
 
-    /// Counters of the queues of this start from now on. Those of the one before have counted all they will ever count:
-    /// their queues are gone.
+    /// Counters of the queues of this start from now on. Those of the one before have counted all they will ever
+    /// count: their queues are gone.
     pub(crate) fn set_pair_stats(&self, stats: Vec<PairStats>) {
         let mut retired = lock(&self.retired);
         for pair in lock(&self.pair_stats).iter() {

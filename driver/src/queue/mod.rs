@@ -13,8 +13,8 @@ pub(crate) fn max_frame(mtu: u16) -> u32 {
     u32::from(mtu) + 14 + 8
 }
 
-/// A receive and a transmit queue of one port. The two are independent: take the pair apart to give each to a thread of
-/// its own.
+/// A receive and a transmit queue of one port. The two are independent: take the pair apart to give each to a thread
+/// of its own.
 #[derive(Debug)]
 pub struct QueuePair {
     /// The receive half.

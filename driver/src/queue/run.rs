@@ -47,7 +47,8 @@ const GONE: u8 = 2;
 /// One life of a started port, from `start` to `stop`.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Even: queues may run. Odd: the device is being reset, hands off. Read once a batch, written once in a blue moon.
+    /// Even: queues may run. Odd: the device is being reset, hands off. Read once a batch, written once in a blue
+    /// moon.
     generation: AtomicU32,
     /// Why it is over, if it is.
     end: AtomicU8,
@@ -146,8 +147,8 @@ impl Run {
         self.wake_all();
     }
 
-    /// Ends it. `quiet` when the device is known to do no more DMA; then no half touches it any more, else each half stops
-    /// its own queue when it is used or dropped.
+    /// Ends it. `quiet` when the device is known to do no more DMA; then no half touches it any more, else each half
+    /// stops its own queue when it is used or dropped.
     pub(crate) fn end(&self, error: QueueError, quiet: bool) {
         let gate = self.gate();
         let end = if error == QueueError::Gone {
@@ -312,8 +313,8 @@ impl Life {
         self.queue
     }
 
-    /// Whether the queue may be used as it is. One relaxed load: a half that learns of a reset a batch late does no harm,
-    /// because until it lets go of its buffers nobody else has them.
+    /// Whether the queue may be used as it is. One relaxed load: a half that learns of a reset a batch late does no
+    /// harm, because until it lets go of its buffers nobody else has them.
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.run.generation.load(Ordering::Relaxed) == self.seen
@@ -367,8 +368,8 @@ impl Life {
         quiet
     }
 
-    /// Puts the queue into service with `program`, if the generation is still `generation`. False when it is not, or when
-    /// it did not work; then the control side hears of it.
+    /// Puts the queue into service with `program`, if the generation is still `generation`. False when it is not, or
+    /// when it did not work; then the control side hears of it.
     pub(crate) fn enable(
         &mut self,
         generation: u32,

@@ -31,8 +31,8 @@ impl RxQueue {
         }
     }
 
-    /// Appends received frames to `batch` until it is full or there are no more, and hands fresh buffers to the hardware.
-    /// Never blocks. While the port recovers from a reset it gives none.
+    /// Appends received frames to `batch` until it is full or there are no more, and hands fresh buffers to the
+    /// hardware. Never blocks. While the port recovers from a reset it gives none.
     ///
     /// # Errors
     ///

@@ -31,14 +31,14 @@ impl TxQueue {
         }
     }
 
-    /// Queues frames from the front of `batch` until the ring is full, and rings the doorbell once. Frames that did not
-    /// fit stay in `batch`, in order. Completed frames are reclaimed first. Never blocks. While the port recovers from a
-    /// reset it takes none.
+    /// Queues frames from the front of `batch` until the ring is full, and rings the doorbell once. Frames that did
+    /// not fit stay in `batch`, in order. Completed frames are reclaimed first. Never blocks. While the port recovers
+    /// from a reset it takes none.
     ///
     /// # Errors
     ///
-    /// [`QueueError`] when the queue is over, or `batch` is another pool's: nothing is taken then. And when the frame now at
-    /// the front of `batch` can never be sent: those before it were, drop it or change it.
+    /// [`QueueError`] when the queue is over, or `batch` is another pool's: nothing is taken then. And when the frame
+    /// now at the front of `batch` can never be sent: those before it were, drop it or change it.
     #[inline]
     pub fn send(&mut self, batch: &mut Batch) -> Result<usize, QueueError> {
         if self.life.is_current() {

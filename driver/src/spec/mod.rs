@@ -247,8 +247,8 @@ fn kubernetes(cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
 fn netdev(cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
     let text = cursor.rest();
     let name = text.split('#').next().unwrap_or(text);
-    // What the kernel takes for an interface's name, short of what nobody calls one: 15 bytes, no slash, no blank, neither
-    // `.` nor `..`.
+    // What the kernel takes for an interface's name, short of what nobody calls one: 15 bytes, no slash, no blank,
+    // neither `.` nor `..`.
     if name.is_empty()
         || name.len() > 15
         || matches!(name, "." | "..")

@@ -31,8 +31,9 @@ impl Igbvf {
         io: Io<'_>,
         mailbox: &mut Mailbox,
     ) -> Result<Grant, Error> {
-        // There is no API to agree on. What can be learnt is whether the administrator set a port VLAN: VLAN 0 always has a
-        // filter slot, so only that makes the PF refuse it (§6.3). It also turns tag stripping off, where it starts.
+        // There is no API to agree on. What can be learnt is whether the administrator set a port VLAN: VLAN 0 always
+        // has a filter slot, so only that makes the PF refuse it (§6.3). It also turns tag stripping off, where it
+        // starts.
         let request = Request::new("SET_VLAN (add)", m::SET_VLAN, 1, &[0], 1);
         let reply = mailbox
             .ask(io.regs, io.ticker, &request)

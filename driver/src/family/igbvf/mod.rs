@@ -21,8 +21,8 @@ pub(super) const MAILBOX: Place = Place {
     memory: r::VMBMEM,
 };
 
-/// QUIRK: QEMU does not mask a vector by itself, and a cause stays until it is cleared by hand (§16.1, §16.3). So vectors
-/// are masked by hand on waking, and causes cleared by hand before arming; silicon takes that as well.
+/// QUIRK: QEMU does not mask a vector by itself, and a cause stays until it is cleared by hand (§16.1, §16.3). So
+/// vectors are masked by hand on waking, and causes cleared by hand before arming; silicon takes that as well.
 pub(super) const INTERRUPTS: InterruptRegs = InterruptRegs {
     set: r::VTEIMS,
     clear: r::VTEIMC,
@@ -135,8 +135,8 @@ impl Igbvf {
                 count: 1,
                 ..VectorPlan::NONE
             },
-            // QUIRK: as Linux has it, always. QEMU ORs new entries into old ones and nothing clears them (§16.3), so another
-            // mapping would end in a mixture of the two.
+            // QUIRK: as Linux has it, always. QEMU ORs new entries into old ones and nothing clears them (§16.3), so
+            // another mapping would end in a mixture of the two.
             _ => VectorPlan {
                 count: 3,
                 mailbox: 2,

@@ -7,8 +7,8 @@ use crate::Error;
 use crate::family::{Io, RxSetup, TxSetup, halves};
 use crate::registers::Gone;
 
-/// Relaxed ordering for descriptor and data reads. Bit 11, write-backs, is *set* after reset and must not be: completions
-/// would overtake each other (§3.4, §15.4).
+/// Relaxed ordering for descriptor and data reads. Bit 11, write-backs, is *set* after reset and must not be:
+/// completions would overtake each other (§3.4, §15.4).
 pub(super) const TX_ORDERING: u32 = 1 << 9 | 1 << 13;
 
 impl Igbvf {
@@ -21,8 +21,8 @@ impl Igbvf {
         /// SRRCTL (§3.3): drop when out of descriptors instead of blocking the port; one buffer a descriptor.
         const DROP_EN: u32 = 1 << 31;
         const ONE_BUFFER: u32 = 1 << 25;
-        /// RXDCTL: fetch 16 ahead in eights. Write-back threshold 1, because with any other an 82576 may keep completions to
-        /// itself (§15.3).
+        /// RXDCTL: fetch 16 ahead in eights. Write-back threshold 1, because with any other an 82576 may keep
+        /// completions to itself (§15.3).
         const THRESHOLDS: u32 = 1 << 16 | 8 << 8 | 16;
 
         let (regs, n) = (io.regs, u32::from(queue));

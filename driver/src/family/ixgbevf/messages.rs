@@ -161,8 +161,8 @@ impl Ixgbevf {
         ))
     }
 
-    /// QUIRK: the PF remembers the mode over resets of its own that clear the registers, and an unchanged mode writes none
-    /// (§17.34). So "none" goes before the mode that is wanted.
+    /// QUIRK: the PF remembers the mode over resets of its own that clear the registers, and an unchanged mode writes
+    /// none (§17.34). So "none" goes before the mode that is wanted.
     pub(in crate::family) fn forget_promisc(self, grant: &Grant) -> Option<Request> {
         (grant.api >= Some(ApiVersion::V1_2))
             .then(|| Request::new("UPDATE_XCAST_MODE", m::UPDATE_XCAST_MODE, 0, &[0], 2))

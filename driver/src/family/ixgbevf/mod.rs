@@ -21,8 +21,8 @@ pub(super) const MAILBOX: Place = Place {
     memory: r::VFMBMEM,
 };
 
-/// §12.1: a vector masks itself (EIAM) and forgets its cause (EIAC) when its message goes out; a cause that comes while
-/// it is masked stays, and fires on unmasking.
+/// §12.1: a vector masks itself (EIAM) and forgets its cause (EIAC) when its message goes out; a cause that comes
+/// while it is masked stays, and fires on unmasking.
 pub(super) const INTERRUPTS: InterruptRegs = InterruptRegs {
     set: r::VTEIMS,
     clear: r::VTEIMC,
@@ -94,8 +94,8 @@ impl Ixgbevf {
         }
         regs.flush().map_err(gone)?;
         regs.write(r::VFCTRL.addr(), RST);
-        // §5.2: the reset is complete once a read has flushed the write. That a queue reads disabled is the proof that it
-        // no longer does DMA; the 50 ms that others sleep here are this wait's bound instead.
+        // §5.2: the reset is complete once a read has flushed the write. That a queue reads disabled is the proof that
+        // it no longer does DMA; the 50 ms that others sleep here are this wait's bound instead.
         regs.flush().map_err(gone)?;
         for queue in 0..QUEUES {
             for (reg, name) in [(r::VFRXDCTL, "VFRXDCTL"), (r::VFTXDCTL, "VFTXDCTL")] {

@@ -50,8 +50,8 @@ impl Ixgbevf {
             value |= VME;
         }
         if !self.is_82599() {
-            // §9.7: the port's limit is the largest of all its functions'; this keeps what others asked for away from us.
-            // Whether the check counts a VLAN tag is not known: room for two.
+            // §9.7: the port's limit is the largest of all its functions'; this keeps what others asked for away from
+            // us. Whether the check counts a VLAN tag is not known: room for two.
             let limit = u32::from(setup.mtu) + u32::from(self.limits().lpe_overhead) + 8;
             value |= RLPML_EN | limit.min(RLPML_MASK);
         }
@@ -66,7 +66,8 @@ impl Ixgbevf {
         queue: u16,
         setup: &TxSetup,
     ) -> Result<(), Error> {
-        /// TXDCTL (§4.7): fetch 32 ahead, in bursts, and write back at once: completions are asked for only now and then.
+        /// TXDCTL (§4.7): fetch 32 ahead, in bursts, and write back at once: completions are asked for only now and
+        /// then.
         const THRESHOLDS: u32 = 1 << 8 | 32;
 
         let (regs, n) = (io.regs, u32::from(queue));
@@ -96,7 +97,8 @@ impl Ixgbevf {
         const RSS_ON: u32 = 0x0033_0001;
         const UDP: u32 = 1 << 22 | 1 << 23;
 
-        // §4.5, §17.24: on 82599 and X540 the PF owns key and table, and this field alone says how many queues they reach.
+        // §4.5, §17.24: on 82599 and X540 the PF owns key and table, and this field alone says how many queues they
+        // reach.
         let index_bits = u32::from(queues).checked_ilog2().unwrap_or(0);
         regs.write(r::VFPSRTYPE.addr(), TYPES | index_bits << 29);
         if !self.is_x550() {
