@@ -12,7 +12,7 @@ use crate::state::CardState;
 /// VFCTRL.RST.
 const RST: u32 = 1 << 26;
 
-/// Bits that a ring's base and length registers have: both are multiples of 128 (ixgbevf.md §4.6, igbvf.md §4). The
+/// Bits that a ring's base and length registers have: both are multiples of 128 (ixgbevf.md §4.6, igbvf.md §3.3). The
 /// others read as 0; what was written to them is remembered, to be held against the driver when it enables the queue.
 pub(super) const BASE_BITS: u32 = !0x7f;
 pub(super) const LEN_BITS: u32 = 0x000f_ff80;
