@@ -66,8 +66,9 @@ fn text(card: &Value) -> String {
         let counters = &vf["counters"];
         let _ = writeln!(
             text,
-            "      received {} frames, {} bytes; sent {} frames, {} bytes; interrupts {}",
+            "      received {} frames ({} delivered), {} bytes; sent {} frames, {} bytes; interrupts {}",
             counters["gprc"],
+            counters["delivered"],
             counters["gorc"],
             counters["gptc"],
             counters["gotc"],
