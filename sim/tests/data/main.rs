@@ -5,4 +5,6 @@
 )]
 
 mod basics;
+mod offloads;
 mod rig;
+mod switching;
