@@ -383,8 +383,15 @@ impl PciFunction for FakeFunction {
     fn ids(&self) -> PciIds {
         self.ids
     }
-    fn read_config(&self, _: u16, data: &mut [u8]) -> Result<(), PciError> {
+    fn read_config(&self, offset: u16, data: &mut [u8]) -> Result<(), PciError> {
         data.fill(0);
+        if offset == 4 {
+            let last = self.calls().into_iter().rev().find_map(|call| match call {
+                Call::BusMaster(on) => Some(on),
+                _ => None,
+            });
+            data[0] = if last == Some(true) { 4 } else { 0 };
+        }
         Ok(())
     }
     fn write_config(&self, offset: u16, data: &[u8]) -> Result<(), PciError> {

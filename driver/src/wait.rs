@@ -82,6 +82,11 @@ impl Ticker {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// How long until the pending wait wants to look again.
+    pub(crate) fn until_due(&self) -> Duration {
+        Duration::from_nanos(self.due.load(Ordering::Relaxed)).saturating_sub(self.now())
+    }
+
     fn overall(&self) -> Duration {
         Duration::from_nanos(self.limit.load(Ordering::Relaxed))
     }
@@ -147,7 +152,11 @@ impl Future for Pause<'_> {
     }
 }
 
-/// Runs `task` for at most `slice`; `Pending` means that it wants to be driven again.
+/// How long [`drive`] sleeps at most between two looks: a PF answers sooner, everything else can wait outside.
+const NAP: Duration = Duration::from_millis(1);
+
+/// Runs `task` for at most `slice`, and no longer than it has something to do soon; `Pending` means that it wants to be
+/// driven again after [`Ticker::until_due`].
 pub(crate) fn drive<F: Future + ?Sized>(
     ticker: &Ticker,
     mut task: Pin<&mut F>,
@@ -159,13 +168,12 @@ pub(crate) fn drive<F: Future + ?Sized>(
         if let Poll::Ready(value) = task.as_mut().poll(&mut context) {
             return Poll::Ready(value);
         }
-        let due = Duration::from_nanos(ticker.due.load(Ordering::Relaxed));
-        let now = ticker.now();
-        if due > end {
+        let nap = ticker.until_due();
+        if nap > NAP || ticker.now().saturating_add(nap) > end {
             return Poll::Pending;
         }
-        if due > now {
-            ticker.clock.sleep(due.saturating_sub(now));
+        if !nap.is_zero() {
+            ticker.clock.sleep(nap);
         }
     }
 }
@@ -177,6 +185,7 @@ pub(crate) fn block_on<F: Future>(ticker: &Ticker, task: F) -> F::Output {
         if let Poll::Ready(value) = drive(ticker, task.as_mut(), Duration::MAX) {
             return value;
         }
+        ticker.clock.sleep(ticker.until_due());
     }
 }
 
@@ -253,14 +262,20 @@ pub(crate) mod tests {
     fn a_slice_ends_and_the_task_goes_on_from_there() {
         let ticker = ticker();
         let mut task = pin!(async {
-            ticker.pause(Duration::from_millis(5)).await;
-            ticker.pause(Duration::from_millis(5)).await;
+            for _ in 0..10 {
+                ticker.pause(Duration::from_micros(500)).await;
+            }
+            ticker.pause(Duration::from_millis(50)).await;
             "done"
         });
-        let slice = Duration::from_millis(6);
+        let slice = Duration::from_millis(3);
+        let at = |micros| Duration::from_micros(micros);
         assert_eq!(drive(&ticker, task.as_mut(), slice), Poll::Pending);
-        assert_eq!(ticker.now(), Duration::from_millis(5));
+        assert_eq!(ticker.now(), at(3000), "the slice is over");
+        assert_eq!(drive(&ticker, task.as_mut(), slice), Poll::Pending);
+        assert_eq!(ticker.now(), at(5000), "a long wait is not slept through");
+        assert_eq!(ticker.until_due(), at(50_000));
+        ticker.clock.sleep(at(50_000));
         assert_eq!(drive(&ticker, task.as_mut(), slice), Poll::Ready("done"));
-        assert_eq!(ticker.now(), Duration::from_millis(10));
     }
 }

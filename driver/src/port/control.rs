@@ -143,7 +143,7 @@ impl Control {
         let mut was = false;
         let waited = io
             .ticker
-            .poll_until(Patience::new(Duration::from_millis(5), limit), || {
+            .poll_until(Patience::new(Duration::from_millis(20), limit), || {
                 let state = self.mailbox.pf_state(io.regs)?;
                 was |= state.in_reset;
                 // Neither bit in one read (ixgbevf.md §14.1 step 4). The mark of a finished reset may be from long

@@ -107,6 +107,15 @@ impl Device {
         }
     }
 
+    /// Whether the function may do DMA: somebody else's reset takes that away. When it cannot be told, nothing is wrong.
+    pub(crate) fn is_bus_master(&self) -> bool {
+        const COMMAND: u16 = 4;
+        const BUS_MASTER: u16 = 1 << 2;
+        let mut command = [0; 2];
+        self.function.read_config(COMMAND, &mut command).is_err()
+            || u16::from_le_bytes(command) & BUS_MASTER != 0
+    }
+
     /// Clears pending causes of `vectors`, a mask, and unmasks them. Returns when that has arrived: a cause cleared on
     /// the way belongs to something that can be seen in memory from then on.
     ///

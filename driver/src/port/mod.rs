@@ -178,7 +178,8 @@ impl Port {
     }
 
     /// Looks after the port: messages of the PF, link, resets, counters. Never blocks for long: a recovery is helped
-    /// along for at most 10 ms a call. Gives the time after which it wants to be called again.
+    /// along for at most 10 ms a call, and only while the PF answers promptly. Gives the time after which it wants to be
+    /// called again.
     ///
     /// # Errors
     ///
@@ -218,7 +219,7 @@ impl Port {
         self.shared.events.fd()
     }
 
-    /// Counters: the hardware's as of the last [`poll_control`](Self::poll_control) that read them (once a second),
+    /// Counters: the hardware's as of the last [`poll_control`](Self::poll_control) that read them (twice a second),
     /// the queues' own as of now.
     #[must_use]
     pub fn stats(&self) -> PortStats {
@@ -235,7 +236,7 @@ impl Port {
         stats
     }
 
-    /// Reads the hardware's counters now instead of once a second.
+    /// Reads the hardware's counters now instead of twice a second.
     ///
     /// # Errors
     ///

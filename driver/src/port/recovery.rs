@@ -156,8 +156,8 @@ async fn attempt(shared: &Arc<Shared>, control: &mut Control, io: Io<'_>) -> Res
 /// Leaves the PF alone for `time`, but for looking whether it has something to say: then it is worth another try.
 async fn wait_for_a_sign(control: &mut Control, io: Io<'_>, time: Duration) -> Result<(), Error> {
     let patience = Patience {
-        first: Duration::from_millis(10),
-        step: Duration::from_millis(10),
+        first: Duration::from_millis(20),
+        step: Duration::from_millis(20),
         limit: time,
     };
     let sign = io

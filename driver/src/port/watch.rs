@@ -14,12 +14,14 @@ use crate::{Error, Event, Link};
 
 /// How long one call may help a recovery along.
 const SLICE: Duration = Duration::from_millis(10);
+/// How soon to call again at the soonest.
+const LEAST: Duration = Duration::from_millis(1);
 /// How often to call when nothing is going on (ixgbevf.md §14.4).
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a message of the PF's may keep a call waiting for the buffer; it is looked at again in the next.
 const COLLECT: Duration = Duration::from_millis(2);
 /// How often counters are read and queues looked at.
-const SECOND: Duration = Duration::from_secs(1);
+const CLOSELY: Duration = Duration::from_millis(500);
 
 /// Whether transmit queues move.
 #[derive(Debug, Default)]
@@ -30,9 +32,9 @@ pub(crate) struct HangWatch {
     last: Option<Duration>,
 }
 
-/// TIMEOUT: both references reset after some seconds without a completion (ixgbevf.md §14.4); a PAUSE storm must not
-/// turn that into a loop of resets.
-const HANG: Duration = Duration::from_secs(5);
+/// TIMEOUT: a hang is seen within 2 s, with the time between two looks. Others wait longer (ixgbevf.md §14.4), and a
+/// PAUSE storm looks the same, so it must not become a loop of resets.
+const HANG: Duration = Duration::from_millis(1500);
 const HANG_REST: Duration = Duration::from_secs(10);
 
 impl HangWatch {
@@ -97,7 +99,8 @@ impl Shared {
                 }
                 Ok(IDLE)
             }
-            _ => Ok(Duration::from_millis(1)),
+            // Long waits are not slept through in here, so that the caller can do something else meanwhile.
+            _ => Ok(self.ticker.until_due().clamp(LEAST, IDLE)),
         }
     }
 
@@ -145,7 +148,7 @@ impl Shared {
         }
         self.watch_link(control, io).await?;
         let now = io.ticker.now();
-        if now.saturating_sub(control.looked) >= SECOND {
+        if now.saturating_sub(control.looked) >= CLOSELY {
             control.looked = now;
             return self.watch_queues(control, io).map_err(gone);
         }
@@ -222,7 +225,7 @@ impl Shared {
         let Some(run) = self.run().filter(|run| run.is_live()) else {
             return Ok(None);
         };
-        if run.has_lost_a_queue()? {
+        if run.has_lost_a_queue()? || !self.device.is_bus_master() {
             return Ok(Some(Cause::LostQueue));
         }
         if !control.link.is_up() {
@@ -241,23 +244,25 @@ impl Shared {
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
+    const LOOK: Duration = Duration::from_millis(500);
 
     #[test]
     fn a_queue_that_does_not_move_is_reset_once_in_a_while() {
         let mut watch = HangWatch::default();
-        let resets = (0..30)
-            .filter(|second| watch.look(SECOND * *second, &[(7, 9)]))
-            .count();
-        // The first look only learns how far the queue is; then 5 s, then one every 10 s.
-        assert_eq!(resets, 3);
+        let resets: Vec<_> = (0..60)
+            .filter(|look| watch.look(LOOK * *look, &[(7, 9)]))
+            .map(|look| LOOK * look)
+            .collect();
+        // The first look only learns how far the queue is.
+        let at = |millis| Duration::from_millis(millis);
+        assert_eq!(resets, [at(2000), at(12_000), at(22_000)]);
     }
 
     #[test]
     fn a_queue_that_moves_or_is_empty_is_left_alone() {
         let mut watch = HangWatch::default();
-        for second in 0..30 {
-            assert!(!watch.look(SECOND * second, &[(second, 40), (9, 9)]));
+        for look in 0..30 {
+            assert!(!watch.look(LOOK * look, &[(look, 40), (9, 9)]));
         }
     }
 }
