@@ -85,11 +85,13 @@ async fn try_until_done(
         run.suspend();
     }
     drop(run);
-    if matches!(cause, Cause::LostQueue | Cause::TxHang | Cause::BusError) {
-        device.rewire()?;
-    }
+    let mut suspect = matches!(cause, Cause::LostQueue | Cause::TxHang | Cause::BusError);
     let mut failures = 0;
     loop {
+        // An FLR by somebody else takes more than registers.
+        if std::mem::take(&mut suspect) || !device.is_bus_master() {
+            device.rewire()?;
+        }
         match attempt(shared, control, io).await {
             Ok(()) => break,
             Err(error @ Error::Gone { .. }) => return Err(error),

@@ -51,6 +51,11 @@ impl Port {
             });
         }
         let pairs = shared.with_control("starting", async |control| {
+            if !device.is_bus_master() {
+                // Somebody reset the function since it was opened.
+                device.rewire()?;
+                control.fresh = false;
+            }
             if !control.fresh {
                 control
                     .bring_up(device, &shared.ticker, shared.config.mailbox_timeout)
