@@ -103,7 +103,7 @@ pub(crate) fn run(card: &Arc<Shared>) {
 
 /// A short pause between two looks at the tails, off the lock.
 fn spin() {
-    for _ in 0..32 {
+    for _ in 0..8 {
         std::hint::spin_loop();
     }
 }

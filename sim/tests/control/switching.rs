@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use vfnic_hw::Model;
 use vfnic_sim::uplink::Port;
-use vfnic_sim::{Card, CardBuilder};
+use vfnic_sim::{Card, CardBuilder, VirtualClock};
 
 use super::raw::mac_words;
 use super::station::Station;
@@ -371,4 +371,110 @@ fn nothing_moves_without_a_link() {
     bed.card.pf().set_link(true);
     assert_eq!(bed.who(), [1], "what waited goes now");
     bed.card.assert_no_violations();
+}
+
+#[test]
+fn a_reset_takes_the_hash_table_from_a_vf_but_not_from_others() {
+    let mut bed = bed(Card::builder(Model::X540));
+    for vf in [1, 2] {
+        bed.vfs[vf].vf.ask::<1>(&[0x0001_0003, hash(GROUP)]);
+    }
+    assert_eq!(bed.by_wire(GROUP, None), [1, 2]);
+    assert_eq!(bed.vfs[1].vf.ask::<1>(&[1]), [0x4000_0001]);
+    assert_eq!(bed.by_wire(GROUP, None), [2]);
+    bed.card.assert_no_violations();
+}
+
+#[test]
+fn a_vf_with_further_addresses_may_use_any() {
+    let mut bed = bed(Card::builder(Model::X540));
+    let strange = frame(OUTSIDE, [0x02, 0xee, 0, 0, 0, 9], None, 1);
+    bed.vfs[1].send_frame(&strange, 1 << 39);
+    assert_eq!(bed.who(), [0usize; 0], "checked");
+    let [low, high] = mac_words([0x02, 0xdd, 0, 0, 0, 5]);
+    bed.vfs[1].vf.ask::<1>(&[0x0001_0006, low, high]);
+    bed.vfs[1].send_frame(&strange, 1 << 39);
+    assert_eq!(bed.who(), [3], "no longer");
+    bed.card.assert_no_violations();
+}
+
+#[test]
+fn igb_strips_tags_once_a_vlan_was_asked_for() {
+    for model in [Model::I82576, Model::I350] {
+        let mut bed = bed(Card::builder(model));
+        let one = bed.vfs[1].mac;
+        let mut seen = |bed: &mut Bed| {
+            bed.wire.put(&frame(one, OUTSIDE, Some(0), 1));
+            bed.card.step();
+            let (frame, status) = bed.vfs[1].receive_frame().expect("VLAN 0 is everybody's");
+            (frame.len(), status & 8)
+        };
+        assert_eq!(seen(&mut bed), (64, 0), "{model}");
+        bed.vfs[1].vf.ask::<1>(&[0x0001_0004, 100]);
+        assert_eq!(seen(&mut bed), (60, 8), "{model}: on");
+        bed.vfs[1].vf.ask::<1>(&[0x0000_0004, 100]);
+        assert_eq!(seen(&mut bed), (60, 8), "{model}: removing leaves it on");
+        bed.vfs[1].vf.ask::<1>(&[0x0001_0004, 0]);
+        assert_eq!(seen(&mut bed), (64, 0), "{model}: VLAN 0 turns it off");
+        bed.card.assert_no_violations();
+    }
+}
+
+/// One end of a cable between two cards.
+#[derive(Debug)]
+struct Cable {
+    out: Arc<Mutex<Vec<Vec<u8>>>>,
+    inward: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+impl Port for Cable {
+    fn send(&mut self, frame: &[u8]) -> bool {
+        self.out.lock().expect("no panic").push(frame.to_vec());
+        true
+    }
+    fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
+        let mut frames = self.inward.lock().expect("no panic");
+        if frames.is_empty() {
+            return false;
+        }
+        *frame = frames.remove(0);
+        true
+    }
+    fn has_frames(&mut self) -> bool {
+        !self.inward.lock().expect("no panic").is_empty()
+    }
+}
+
+#[test]
+fn cards_on_one_clock_pass_frames_in_one_moment() {
+    let clock = VirtualClock::new();
+    let (east, west) = (Arc::default(), Arc::default());
+    let cables = [
+        Cable {
+            out: Arc::clone(&east),
+            inward: Arc::clone(&west),
+        },
+        Cable {
+            out: west,
+            inward: east,
+        },
+    ];
+    let cards = cables.map(|cable| {
+        Card::builder(Model::X540)
+            .vfs(2)
+            .on_clock(&clock)
+            .uplink(Box::new(cable))
+            .build()
+            .expect("a fine card")
+    });
+    let mut left = Station::new(&cards[0], 0);
+    let mut right = Station::new(&cards[1], 1);
+    left.send(right.mac, 1);
+    right.send(left.mac, 2);
+    cards[0].step();
+    assert_eq!(right.receive(), Some(1));
+    assert_eq!(left.receive(), Some(2), "whichever is stepped first");
+    for card in cards {
+        card.assert_no_violations();
+    }
 }
