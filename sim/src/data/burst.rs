@@ -301,11 +301,9 @@ impl TxQueue {
         }
         let head = self.base.head;
         // A tail beyond the ring is for the long way to complain of.
-        let Ok(available) = self.base.available(head) else {
-            return;
-        };
+        let available = self.base.peek(head) as usize;
         let until_wrap = self.base.count.saturating_sub(head) as usize;
-        let want = (available as usize).min(until_wrap).min(most).min(GROUP);
+        let want = available.min(until_wrap).min(most).min(GROUP);
         if want == 0 {
             return;
         }

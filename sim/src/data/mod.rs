@@ -400,7 +400,9 @@ impl DataPath {
         else {
             return 0;
         };
-        if !tx.assembly.complete && tx.base.tail.load() == tx.base.head {
+        // A queue that has been stopped since stays among the active ones until they are looked for anew.
+        let idle = !tx.assembly.complete && tx.base.tail.load() == tx.base.head;
+        if idle || tx.base.count == 0 {
             return 0;
         }
         let space = Arc::clone(space);
@@ -541,6 +543,9 @@ impl DataPath {
                     continue;
                 };
                 let tail = tx.base.tail.load();
+                if tx.base.count == 0 {
+                    continue;
+                }
                 if tx.assembly.complete {
                     let Some(wait) = tx.assembly.wait else {
                         // It waits for time alone, if at all.

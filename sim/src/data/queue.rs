@@ -215,6 +215,19 @@ impl Base {
         self.head_word.store(0);
     }
 
+    /// The same without telling: none as well when the tail is beyond the ring.
+    #[inline]
+    pub(crate) fn peek(&self, from: u32) -> u32 {
+        let tail = self.tail.load();
+        if tail >= self.count {
+            0
+        } else if tail >= from {
+            tail - from
+        } else {
+            tail + self.count - from
+        }
+    }
+
     /// Takes the queue out of work until it is enabled anew: its ring cannot be reached.
     pub(crate) fn stop(&mut self) {
         self.count = 0;

@@ -5,6 +5,9 @@
 )]
 
 mod basics;
+mod hostile;
 mod offloads;
+mod receive;
 mod rig;
 mod switching;
+mod twins;
