@@ -14,8 +14,10 @@ pub(crate) mod rx {
     pub(crate) const DD: u64 = 1 << 0;
     /// Last descriptor of its frame.
     pub(crate) const EOP: u64 = 1 << 1;
-    /// Reserved by the hardware, ours inside a batch: the entry has something in the side table.
-    pub(crate) const SIDE: u64 = 1 << 12;
+    /// What every whole frame in one buffer has. Inside a batch DD says the same of an entry: a frame that has
+    /// something in the side table, or several buffers, has DD cleared, so that one test of these two bits tells
+    /// the frames that need no more looking at.
+    pub(crate) const PLAIN: u64 = DD | EOP;
     /// VLAN tag was in the frame.
     pub(crate) const VP: u64 = 1 << 3;
     /// L4 checksum was looked at.
@@ -26,6 +28,14 @@ pub(crate) mod rx {
     pub(crate) const UDPCS: u64 = 1 << 4;
     /// Came from another function of the same card.
     pub(crate) const LB: u64 = 1 << 18;
+    /// CRC error.
+    pub(crate) const CE: u64 = 1 << 24;
+    /// Length error (ixgbe), symbol error (igb).
+    pub(crate) const LE_SE: u64 = 1 << 25;
+    /// Sequence error (igb).
+    pub(crate) const SEQ: u64 = 1 << 26;
+    /// PE and OSE (ixgbe), CXE (igb).
+    pub(crate) const SECERR: u64 = 3 << 27;
     /// Bits of the length in word 1.
     pub(crate) const LEN_SHIFT: u32 = 32;
 }
@@ -86,11 +96,17 @@ impl Dialect {
 
     /// Error bits that make a frame unusable: CE, SE, SEQ, CXE, RXE on igb; CE, LE, PE, OSE, RXE on ixgbe.
     pub(crate) const fn rx_errors(self) -> u64 {
+        let common = rx::CE | rx::LE_SE | self.mac_error();
         if self.is_igb() {
-            1 << 24 | 1 << 25 | 1 << 26 | 1 << 28 | 1 << 31
+            common | rx::SEQ | 1 << 28
         } else {
-            1 << 24 | 1 << 25 | 1 << 27 | 1 << 28 | 1 << 29
+            common | rx::SECERR
         }
+    }
+
+    /// Any other error of the MAC (RXE).
+    pub(crate) const fn mac_error(self) -> u64 {
+        if self.is_igb() { 1 << 31 } else { 1 << 29 }
     }
 
     /// The IPv4 header checksum was wrong.
@@ -135,40 +151,15 @@ pub const MAX_RING: u16 = 4096;
 /// Fewest.
 pub const MIN_RING: u16 = 64;
 
-/// What makes an entry plain, in one comparison of masked dwords: `low <= (word 1 & care) <= high`, status and error
-/// dword and length dword each on its own.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Plain {
-    pub(crate) care: u64,
-    pub(crate) low: u64,
-    pub(crate) high: u64,
-}
-
-impl Plain {
-    /// Entries whose status bits under `care` are exactly `status` and whose length lies in the range.
-    pub(crate) const fn new(care: u64, status: u64, min: usize, max: usize) -> Self {
-        let (min, max) = (min as u64, if max > 0xffff { 0xffff } else { max as u64 });
-        Self {
-            care: care | 0xffff << 32,
-            low: status | min << 32,
-            high: status | max << 32,
-        }
-    }
-
-    #[inline]
-    pub(crate) const fn holds(&self, word1: u64) -> bool {
-        let x = word1 & self.care;
-        (x ^ self.low).trailing_zeros() >= 32
-            && self.low >> 32 <= x >> 32
-            && x >> 32 <= self.high >> 32
-    }
-}
+/// One descriptor: two little-endian words. Atomics, because a device or another thread may write it at any time.
+pub(crate) type Descriptor = [AtomicU64; 2];
 
 /// A descriptor ring in DMA memory.
 pub(crate) struct DescRing {
-    region: DmaRegion,
-    first_word: usize,
-    size: u32,
+    /// Lives as long as `region`, the field that keeps it mapped; never lent for longer.
+    all: &'static [Descriptor],
+    iova: Iova,
+    _region: DmaRegion,
 }
 
 impl DescRing {
@@ -181,109 +172,85 @@ impl DescRing {
             });
         }
         let need = usize::from(size) * 16;
-        if !offset.is_multiple_of(128)
-            || offset
-                .checked_add(need)
-                .is_none_or(|end| end > region.len())
-        {
+        let words = match offset.checked_add(need) {
+            Some(end) if offset.is_multiple_of(128) => region.words().get(offset / 8..end / 8),
+            _ => None,
+        };
+        let Some(words) = words else {
             return Err(RingError::Region {
                 need,
                 offset,
                 have: region.len(),
             });
-        }
-        let ring = Self {
-            region,
-            first_word: offset / 8,
-            size: size.into(),
         };
-        for slot in 0..ring.size {
-            ring.store(slot, 0, 0);
-        }
+        let all = words.as_chunks().0;
+        // SAFETY: the memory stays mapped as long as the handle beside it lives, and nothing here gives the slice
+        // away for longer than a borrow of both.
+        let all = unsafe { std::slice::from_raw_parts(all.as_ptr(), all.len()) };
+        let ring = Self {
+            all,
+            iova: region.iova().offset(offset as u64),
+            _region: region,
+        };
+        ring.clear();
         Ok(ring)
     }
 
-    pub(crate) const fn size(&self) -> u32 {
-        self.size
+    #[inline]
+    pub(crate) const fn size(&self) -> usize {
+        self.all.len()
     }
 
     pub(crate) const fn iova(&self) -> Iova {
-        self.region.iova().offset(self.first_word as u64 * 8)
+        self.iova
     }
 
-    /// The slot after `slot`, round the end.
+    /// All descriptors.
     #[inline]
-    pub(crate) const fn after(&self, slot: u32) -> u32 {
-        let next = slot + 1;
-        if next == self.size { 0 } else { next }
+    pub(crate) const fn all(&self) -> &[Descriptor] {
+        self.all
     }
 
+    /// Word 1 of a descriptor, read once; 0 outside the ring. Acquire: DD stands in it, and what the device wrote
+    /// before DD follows it.
     #[inline]
-    fn word(&self, index: usize) -> &AtomicU64 {
-        let words = self.region.words();
-        debug_assert!(index < words.len());
-        // SAFETY: every caller's slot is below `size`, and the constructor checked that all of the ring's words lie
-        // inside the region.
-        unsafe { words.get_unchecked(index) }
-    }
-
-    /// Eight descriptors from `slot` on, as two vectors' worth; None where the ring ends before.
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    pub(crate) fn group(&self, slot: usize) -> Option<(&[AtomicU64; 8], &[AtomicU64; 8])> {
-        if slot + 8 > self.size as usize {
-            return None;
+    pub(crate) fn done_word(&self, slot: usize) -> u64 {
+        match self.all().get(slot) {
+            Some([_, word1]) => u64::from_le(word1.load(Ordering::Acquire)),
+            None => 0,
         }
-        let words = self.region.words().get(self.first_word + slot * 2..)?;
-        let (first, rest) = words.split_first_chunk::<8>()?;
-        Some((first, rest.first_chunk::<8>()?))
-    }
-
-    /// Four descriptors from `slot` on, as two vectors' worth; None where the ring ends before.
-    #[cfg(target_arch = "x86_64")]
-    #[inline]
-    pub(crate) fn half_group(&self, slot: usize) -> Option<(&[AtomicU64; 4], &[AtomicU64; 4])> {
-        if slot + 4 > self.size as usize {
-            return None;
-        }
-        let words = self.region.words().get(self.first_word + slot * 2..)?;
-        let (first, rest) = words.split_first_chunk::<4>()?;
-        Some((first, rest.first_chunk::<4>()?))
-    }
-
-    /// Word 1 of a descriptor, read once. Acquire: DD stands in it, and what the device wrote before DD follows it.
-    #[inline]
-    pub(crate) fn done_word(&self, slot: u32) -> u64 {
-        debug_assert!(slot < self.size);
-        u64::from_le(
-            self.word(self.first_word + slot as usize * 2 + 1)
-                .load(Ordering::Acquire),
-        )
     }
 
     /// Word 0 of a descriptor, to be read after word 1 said done.
     #[inline]
-    pub(crate) fn first_word(&self, slot: u32) -> u64 {
-        debug_assert!(slot < self.size);
-        u64::from_le(
-            self.word(self.first_word + slot as usize * 2)
-                .load(Ordering::Relaxed),
-        )
+    pub(crate) fn first_word(&self, slot: usize) -> u64 {
+        match self.all().get(slot) {
+            Some([word0, _]) => u64::from_le(word0.load(Ordering::Relaxed)),
+            None => 0,
+        }
     }
 
     /// Writes a descriptor. Relaxed: the doorbell orders it before the device's look.
     #[inline]
-    pub(crate) fn store(&self, slot: u32, word0: u64, word1: u64) {
-        debug_assert!(slot < self.size);
-        let at = self.first_word + slot as usize * 2;
-        self.word(at).store(word0.to_le(), Ordering::Relaxed);
-        self.word(at + 1).store(word1.to_le(), Ordering::Relaxed);
+    pub(crate) fn store(&self, slot: usize, word0: u64, word1: u64) {
+        if let Some(descriptor) = self.all().get(slot) {
+            descriptor[0].store(word0.to_le(), Ordering::Relaxed);
+            descriptor[1].store(word1.to_le(), Ordering::Relaxed);
+        }
     }
 
     /// Rewrites word 1 alone.
     #[inline]
-    pub(crate) fn store_second(&self, slot: u32, word1: u64) {
-        self.word(self.first_word + slot as usize * 2 + 1)
-            .store(word1.to_le(), Ordering::Relaxed);
+    pub(crate) fn store_second(&self, slot: usize, word1: u64) {
+        if let Some([_, second]) = self.all().get(slot) {
+            second.store(word1.to_le(), Ordering::Relaxed);
+        }
+    }
+
+    /// Zeroes every descriptor, so that no completion of an earlier life is taken for one of this.
+    pub(crate) fn clear(&self) {
+        for slot in 0..self.size() {
+            self.store(slot, 0, 0);
+        }
     }
 }

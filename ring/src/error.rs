@@ -137,6 +137,24 @@ pub enum SendError {
         /// Most.
         max: usize,
     },
+    /// Shorter than an Ethernet header, or to be segmented without payload behind its headers.
+    #[error("frame of {len} bytes: must have at least {min}")]
+    TooShort {
+        /// Frames sent before it.
+        sent: usize,
+        /// Its length.
+        len: usize,
+        /// Fewest.
+        min: usize,
+    },
+    /// What was asked for the frame no longer fits it.
+    #[error("offload request: {why}")]
+    Request {
+        /// Frames sent before it.
+        sent: usize,
+        /// What is wrong.
+        why: FrameError,
+    },
     /// More buffers than a frame may have.
     #[error("frame of {segments} buffers: the hardware takes up to {max}")]
     TooManySegments {

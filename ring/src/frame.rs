@@ -1,161 +1,206 @@
 //! One frame of a batch: its bytes, what the card said about it, and what to ask of the card on its way out.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::desc::{Dialect, rx};
-use crate::pool::Shared;
-use crate::{FrameError, TxOffload};
+use crate::meta::{Meta, seg_len};
+use crate::pool::View;
+use crate::{Checksums, FrameError, PacketType, RssHash, TxOffload};
 
 /// Fewest bytes of a frame: an Ethernet header.
 pub const MIN_FRAME: usize = 14;
 
-/// What an entry carries beyond index and write-back; looked at only where the entry's `SIDE` bit is set.
+/// What a frame carries beyond indices and write-backs; looked at only where DD is cleared in its entries.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Side {
-    /// Bytes from the buffer's start to the data.
-    pub(crate) head: u16,
+    /// How far the data's start has been moved, in bytes.
+    pub(crate) shift: i16,
     pub(crate) offload: TxOffload,
+    /// Whose write-back it is, if not the batch's.
+    pub(crate) dialect: Option<Dialect>,
 }
 
-/// A checksum, as the card saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Checked and right.
-    Good,
-    /// Checked and wrong.
-    Bad,
-    /// Not checked, or what the card says cannot be relied on.
-    Unknown,
-}
-
-/// The card's verdicts on a frame's checksums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Checksums {
-    /// The IPv4 header's.
-    pub ip: Verdict,
-    /// TCP's, UDP's or SCTP's.
-    pub l4: Verdict,
-}
-
-/// What the card recognised in a frame: bits of the write-back's packet type (ixgbevf.md §9.3, igbvf.md §8.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PacketType(u16);
-
-impl PacketType {
-    /// The raw 12 bits, 0 in bit 0 of the first: bit 0 IPv4 … bit 4 TCP, bit 5 UDP, bit 6 SCTP.
-    #[must_use]
-    pub const fn bits(self) -> u16 {
-        self.0
-    }
-    const fn l3_valid(self) -> bool {
-        self.0 & 1 << 11 == 0
-    }
-    /// An IPv4 header, with or without options.
-    #[must_use]
-    pub const fn is_ipv4(self) -> bool {
-        self.l3_valid() && self.0 & 0b11 != 0
-    }
-    /// An IPv6 header, with or without extension headers.
-    #[must_use]
-    pub const fn is_ipv6(self) -> bool {
-        self.l3_valid() && self.0 & 0b1100 != 0
-    }
-    /// TCP.
-    #[must_use]
-    pub const fn is_tcp(self) -> bool {
-        self.l3_valid() && self.0 & 1 << 4 != 0
-    }
-    /// UDP.
-    #[must_use]
-    pub const fn is_udp(self) -> bool {
-        self.l3_valid() && self.0 & 1 << 5 != 0
-    }
-    /// SCTP.
-    #[must_use]
-    pub const fn is_sctp(self) -> bool {
-        self.l3_valid() && self.0 & 1 << 6 != 0
-    }
-}
-
-/// The card's RSS hash of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RssHash {
-    /// Which header fields went in, as the card numbers it: 1 TCP/IPv4, 2 IPv4, 3 TCP/IPv6, 5 IPv6, 7 UDP/IPv4 ….
-    pub kind: u8,
-    /// The hash.
-    pub hash: u32,
-}
-
+/// Whether a frame is in one buffer, with nothing in the side table.
 #[inline]
-pub(crate) const fn seg_len(word1: u64) -> usize {
-    ((word1 >> rx::LEN_SHIFT) & 0xffff) as usize
+pub(crate) const fn is_plain(word1: u64) -> bool {
+    word1 & rx::PLAIN == rx::PLAIN
 }
 
-/// How a frame's metadata is read: shared by [`Frame`] and [`FrameMut`].
+/// Entries of the frame that starts `words`.
+#[inline]
+pub(crate) fn run(words: &[[u64; 2]]) -> usize {
+    match words {
+        [[_, first], ..] if first & rx::EOP != 0 => 1,
+        _ => long_run(words.iter().copied()),
+    }
+}
+
+#[cold]
+fn long_run(mut words: impl ExactSizeIterator<Item = [u64; 2]>) -> usize {
+    let all = words.len();
+    let last = words.position(|[_, word1]| word1 & rx::EOP != 0);
+    last.map_or(all, |last| last + 1)
+}
+
+/// Entries of a frame that is not plain, and where its data starts.
+#[cold]
+#[inline(never)]
+fn look_closely(
+    words: &[Cell<[u64; 2]>],
+    side: &[Cell<Side>],
+    at: usize,
+    headroom: usize,
+) -> (usize, usize) {
+    let words = words.get(at..).unwrap_or_default();
+    let side = side.get(at).map(Cell::get).unwrap_or_default();
+    let head = headroom.wrapping_add_signed(side.shift.into());
+    (long_run(words.iter().map(Cell::get)), head)
+}
+
+/// A frame to read.
 #[derive(Clone, Copy)]
-struct Meta {
+pub struct Frame<'a> {
+    memory: View<'a>,
     dialect: Dialect,
-    word0: u64,
-    word1: u64,
+    /// Its entries.
+    index: &'a [u32],
+    words: &'a [[u64; 2]],
+    side: &'a Side,
+    /// Bytes from the first buffer's start to the data.
+    head: usize,
 }
 
-impl Meta {
-    fn checksums(self) -> Checksums {
-        let seen = |bits: u64| self.word1 & bits != 0;
-        if seen(self.dialect.ignore_checksums()) {
-            return Checksums {
-                ip: Verdict::Unknown,
-                l4: Verdict::Unknown,
-            };
-        }
-        let ip = match (seen(rx::IPCS), seen(self.dialect.ip_error())) {
-            (false, _) => Verdict::Unknown,
-            (true, false) => Verdict::Good,
-            (true, true) => Verdict::Bad,
-        };
-        let l4 = match (seen(rx::L4CS | rx::UDPCS), seen(self.dialect.l4_error())) {
-            (false, _) => Verdict::Unknown,
-            (true, false) => Verdict::Good,
-            (true, true) if self.dialect.udp_errors_lie() && self.packet_type().is_udp() => {
-                Verdict::Unknown
-            }
-            (true, true) => Verdict::Bad,
-        };
-        // A verdict on headers the card says are not there is no verdict (faults.md D14).
-        let kind = self.packet_type();
-        Checksums {
-            ip: if kind.is_ipv4() { ip } else { Verdict::Unknown },
-            l4: if kind.is_tcp() || kind.is_udp() || kind.is_sctp() {
-                l4
-            } else {
-                Verdict::Unknown
-            },
+/// A frame to read and change.
+///
+/// Only ever one of a frame: the iterators that make them go over a batch borrowed exclusively, once.
+pub struct FrameMut<'a> {
+    memory: View<'a>,
+    dialect: Dialect,
+    /// All entries of the batch, of which the frame's are `segments` from `at` on; cells, so that going from one
+    /// frame to the next is counting and not cutting slices.
+    index: &'a [u32],
+    words: &'a [Cell<[u64; 2]>],
+    side: &'a [Cell<Side>],
+    at: usize,
+    segments: usize,
+    /// Bytes from the first buffer's start to the data.
+    head: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame in these entries.
+    #[inline]
+    pub(crate) fn new(
+        memory: View<'a>,
+        dialect: Dialect,
+        index: &'a [u32],
+        words: &'a [[u64; 2]],
+        side: &'a Side,
+    ) -> Self {
+        let plain = words.first().is_some_and(|words| is_plain(words[1]));
+        let shift = if plain { 0 } else { side.shift };
+        Self {
+            memory,
+            dialect,
+            index,
+            words,
+            side,
+            head: memory.headroom().wrapping_add_signed(shift.into()),
         }
     }
 
-    const fn packet_type(self) -> PacketType {
-        PacketType(((self.word0 >> 4) & 0xfff) as u16)
+    #[inline]
+    fn word(&self, number: usize) -> [u64; 2] {
+        self.words.get(number).copied().unwrap_or_default()
     }
 
-    const fn vlan(self) -> Option<u16> {
-        if self.word1 & rx::VP == 0 {
-            return None;
-        }
-        let tci = (self.word1 >> 48) as u16;
-        let swapped = self.dialect.swaps_looped_vlan() && self.word1 & rx::LB != 0;
-        Some(if swapped { tci.swap_bytes() } else { tci })
+    const fn side(&self) -> Side {
+        *self.side
     }
 
-    const fn rss(self) -> Option<RssHash> {
-        let kind = (self.word0 & 0xf) as u8;
-        if kind == 0 {
-            None
+    #[inline]
+    fn buffer(&self, number: usize) -> Option<u32> {
+        self.index.get(number).copied()
+    }
+
+    /// Buffers the frame lies in.
+    #[must_use]
+    #[inline]
+    pub const fn segment_count(&self) -> usize {
+        self.words.len()
+    }
+}
+
+impl<'a> FrameMut<'a> {
+    /// The frame that starts at entry `at`; None at the end. The caller hands out no other of the same frame.
+    #[inline]
+    pub(crate) fn new(
+        memory: View<'a>,
+        dialect: Dialect,
+        index: &'a [u32],
+        words: &'a [Cell<[u64; 2]>],
+        side: &'a [Cell<Side>],
+        at: usize,
+    ) -> Option<Self> {
+        let headroom = memory.headroom();
+        let (segments, head) = if is_plain(words.get(at)?.get()[1]) {
+            (1, headroom)
         } else {
-            Some(RssHash {
-                kind,
-                hash: (self.word0 >> 32) as u32,
-            })
-        }
+            look_closely(words, side, at, headroom)
+        };
+        Some(Self {
+            memory,
+            dialect,
+            index,
+            words,
+            side,
+            at,
+            segments,
+            head,
+        })
+    }
+
+    /// The frame in these entries, of which there is at least one.
+    pub(crate) fn first(
+        memory: View<'a>,
+        dialect: Dialect,
+        index: &'a [u32],
+        words: &'a [Cell<[u64; 2]>],
+        side: &'a [Cell<Side>],
+    ) -> Self {
+        Self::new(memory, dialect, index, words, side, 0).unwrap_or(Self {
+            memory,
+            dialect,
+            index: &[],
+            words: &[],
+            side: &[],
+            at: 0,
+            segments: 0,
+            head: 0,
+        })
+    }
+
+    #[inline]
+    fn word(&self, number: usize) -> [u64; 2] {
+        let words = self.words.get(self.at + number).map(Cell::get);
+        words.unwrap_or_default()
+    }
+
+    fn side(&self) -> Side {
+        self.side.get(self.at).map(Cell::get).unwrap_or_default()
+    }
+
+    #[inline]
+    fn buffer(&self, number: usize) -> Option<u32> {
+        self.index.get(self.at + number).copied()
+    }
+
+    /// Buffers the frame lies in.
+    #[must_use]
+    #[inline]
+    pub const fn segment_count(&self) -> usize {
+        self.segments
     }
 }
 
@@ -163,63 +208,62 @@ macro_rules! frame_reads {
     () => {
         fn meta(&self) -> Meta {
             // All but length is valid in the last descriptor only.
-            let [word0, word1] = self.words.last().copied().unwrap_or_default();
+            let [word0, word1] = self.word(self.segment_count().saturating_sub(1));
+            let dialect = match self.side().dialect {
+                Some(dialect) if !is_plain(word1) => dialect,
+                _ => self.dialect,
+            };
             Meta {
-                dialect: self.dialect,
+                dialect,
                 word0,
                 word1,
             }
         }
 
-        fn head(&self) -> usize {
-            match self.words.first() {
-                Some([_, word1]) if word1 & rx::SIDE != 0 => self.side.head.into(),
-                _ => self.shared.config().headroom.into(),
-            }
-        }
-
         /// Length in bytes over all segments, without FCS.
         #[must_use]
+        #[inline]
         pub fn len(&self) -> usize {
-            self.words.iter().map(|[_, word1]| seg_len(*word1)).sum()
+            (0..self.segment_count())
+                .map(|number| seg_len(self.word(number)[1]))
+                .sum()
         }
 
         /// Whether the frame lies in one buffer.
         #[must_use]
+        #[inline]
         pub const fn is_single(&self) -> bool {
-            self.words.len() == 1
-        }
-
-        /// Buffers the frame lies in.
-        #[must_use]
-        pub const fn segment_count(&self) -> usize {
-            self.words.len()
+            self.segment_count() == 1
         }
 
         /// The bytes of the first segment: the whole frame where [`is_single`](Self::is_single).
         #[must_use]
         #[inline]
         pub fn data(&self) -> &[u8] {
-            self.segment(0)
+            self.segment(0, self.head)
         }
 
-        fn segment(&self, number: usize) -> &[u8] {
-            let (Some(index), Some([_, word1])) = (self.index.get(number), self.words.get(number))
-            else {
+        #[inline]
+        fn segment(&self, number: usize, head: usize) -> &[u8] {
+            let Some(index) = self.buffer(number) else {
                 return &[];
             };
-            let head = if number == 0 {
-                self.head()
-            } else {
-                self.shared.config().headroom.into()
-            };
-            // SAFETY: the batch this frame borrows from owns the index, and the borrow ties the slice to it.
-            unsafe { self.shared.bytes(*index, head, seg_len(*word1)) }
+            let len = seg_len(self.word(number)[1]);
+            // SAFETY: whoever this frame borrows from owns the index, and the borrow ties the slice to it; head and
+            // length were checked against the buffer when they came about.
+            unsafe { self.memory.slice(index, head, len) }
         }
 
         /// The frame's bytes, buffer by buffer.
         pub fn segments(&self) -> impl Iterator<Item = &[u8]> + '_ {
-            (0..self.words.len()).map(|number| self.segment(number))
+            (0..self.segment_count()).map(|number| {
+                let head = if number == 0 {
+                    self.head
+                } else {
+                    self.memory.headroom()
+                };
+                self.segment(number, head)
+            })
         }
 
         /// Copies the frame, as much of it as fits, and returns how much that was.
@@ -269,31 +313,13 @@ macro_rules! frame_reads {
         /// Whether it came from another function of the same card. QEMU's igb never says so.
         #[must_use]
         pub fn looped_back(&self) -> bool {
-            self.meta().word1 & rx::LB != 0
+            self.meta().looped_back()
         }
     };
 }
 
-/// A frame to read.
-pub struct Frame<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) dialect: Dialect,
-    pub(crate) index: &'a [u32],
-    pub(crate) words: &'a [[u64; 2]],
-    pub(crate) side: &'a Side,
-}
-
 impl Frame<'_> {
     frame_reads!();
-}
-
-/// A frame to read and change.
-pub struct FrameMut<'a> {
-    pub(crate) shared: &'a Shared,
-    pub(crate) dialect: Dialect,
-    pub(crate) index: &'a [u32],
-    pub(crate) words: &'a mut [[u64; 2]],
-    pub(crate) side: &'a mut Side,
 }
 
 impl FrameMut<'_> {
@@ -303,12 +329,13 @@ impl FrameMut<'_> {
     #[must_use]
     #[inline]
     pub fn data_mut(&mut self) -> &mut [u8] {
-        let head = self.head();
-        let (Some(index), Some([_, word1])) = (self.index.first(), self.words.first()) else {
+        let Some(index) = self.buffer(0) else {
             return &mut [];
         };
-        // SAFETY: the batch this frame borrows from owns the index, and the exclusive borrow ties the slice to it.
-        unsafe { self.shared.bytes(*index, head, seg_len(*word1)) }
+        let len = seg_len(self.word(0)[1]);
+        // SAFETY: whoever this frame borrows from owns the index, and the exclusive borrow ties the slice to it; head
+        // and length were checked against the buffer when they came about.
+        unsafe { self.memory.slice(index, self.head, len) }
     }
 
     /// Sets the length of a one-buffer frame; bytes that were not part of it keep what was in the buffer.
@@ -316,38 +343,45 @@ impl FrameMut<'_> {
     /// # Errors
     ///
     /// [`FrameError::Length`] below an Ethernet header, above the buffer, or for a frame of several buffers.
+    #[inline]
     pub fn set_len(&mut self, len: usize) -> Result<(), FrameError> {
-        let config = self.shared.config();
-        let end = usize::from(config.headroom) + config.buffer_size as usize;
         let max = if self.is_single() {
-            end.saturating_sub(self.head())
+            self.memory.room().saturating_sub(self.head)
         } else {
             0
         };
-        let len16 = u16::try_from(len)
-            .ok()
-            .filter(|_| (MIN_FRAME..=max).contains(&len));
-        let (Some(len16), Some([_, word1])) = (len16, self.words.first_mut()) else {
+        if !(MIN_FRAME..=max).contains(&len) {
             return Err(FrameError::Length {
                 len,
                 min: MIN_FRAME,
                 max,
             });
-        };
-        *word1 = *word1 & !(0xffff << rx::LEN_SHIFT) | u64::from(len16) << rx::LEN_SHIFT;
+        }
+        self.write_len(len);
         Ok(())
     }
 
-    fn use_side(&mut self) {
-        let head = self.shared.config().headroom;
-        if let Some([_, word1]) = self.words.first_mut() {
-            if *word1 & rx::SIDE == 0 {
-                *self.side = Side {
-                    head,
-                    offload: TxOffload::default(),
-                };
-            }
-            *word1 |= rx::SIDE;
+    /// `len` is at most a buffer with its headroom: 17 KiB.
+    #[inline]
+    fn write_len(&mut self, len: usize) {
+        if let Some(words) = self.words.get(self.at) {
+            let [word0, word1] = words.get();
+            let len = (len as u64 & 0xffff) << rx::LEN_SHIFT;
+            words.set([word0, word1 & !(0xffff << rx::LEN_SHIFT) | len]);
+        }
+    }
+
+    /// Begins to use the side table, and changes what stands there.
+    fn mark(&mut self, change: impl FnOnce(&mut Side)) {
+        let plain = is_plain(self.word(0)[1]);
+        let mut side = if plain { Side::default() } else { self.side() };
+        change(&mut side);
+        if let Some(place) = self.side.get(self.at) {
+            place.set(side);
+        }
+        for words in self.words.iter().skip(self.at).take(self.segments) {
+            let [word0, word1] = words.get();
+            words.set([word0, word1 & !rx::DD]);
         }
     }
 
@@ -357,13 +391,12 @@ impl FrameMut<'_> {
     ///
     /// [`FrameError::Headroom`] when there is less.
     pub fn push_front(&mut self, by: usize) -> Result<&mut [u8], FrameError> {
-        let head = self.head();
-        let len = self.words.first().map_or(0, |[_, word1]| seg_len(*word1));
-        let fits = u16::try_from(len + by).is_ok();
-        let Some(head) = head.checked_sub(by).filter(|_| fits) else {
-            return Err(FrameError::Headroom { by, have: head });
-        };
-        self.move_head(head, len + by);
+        let have = self.head;
+        if by > have {
+            return Err(FrameError::Headroom { by, have });
+        }
+        let len = seg_len(self.word(0)[1]) + by;
+        self.move_head(have - by, len);
         let data = self.data_mut();
         let by = by.min(data.len());
         Ok(&mut data[..by])
@@ -375,27 +408,26 @@ impl FrameMut<'_> {
     ///
     /// [`FrameError::Length`] when less than an Ethernet header would stay in the first buffer.
     pub fn pull_front(&mut self, by: usize) -> Result<(), FrameError> {
-        let head = self.head();
-        let len = self.words.first().map_or(0, |[_, word1]| seg_len(*word1));
-        match len.checked_sub(by) {
+        let have = seg_len(self.word(0)[1]);
+        match have.checked_sub(by) {
             Some(left) if left >= MIN_FRAME => {
-                self.move_head(head + by, left);
+                self.move_head(self.head + by, left);
                 Ok(())
             }
-            _ => Err(FrameError::Length {
-                len: len.saturating_sub(by),
+            left => Err(FrameError::Length {
+                len: left.unwrap_or(0),
                 min: MIN_FRAME,
-                max: len,
+                max: have,
             }),
         }
     }
 
+    /// Both are inside a buffer with its headroom: 17 KiB.
     fn move_head(&mut self, head: usize, len: usize) {
-        self.use_side();
-        self.side.head = u16::try_from(head).unwrap_or(u16::MAX);
-        if let Some([_, word1]) = self.words.first_mut() {
-            *word1 = *word1 & !(0xffff << rx::LEN_SHIFT) | ((len as u64) & 0xffff) << rx::LEN_SHIFT;
-        }
+        let shift = head.cast_signed() - self.memory.headroom().cast_signed();
+        self.mark(|side| side.shift = i16::try_from(shift).unwrap_or(0));
+        self.head = head;
+        self.write_len(len);
     }
 
     /// Asks the card for offloads when the frame is sent; replaces what was asked before.
@@ -404,9 +436,8 @@ impl FrameMut<'_> {
     ///
     /// [`FrameError::Headers`] or [`FrameError::Tso`] when the lengths cannot be right for this frame.
     pub fn request(&mut self, offload: TxOffload) -> Result<(), FrameError> {
-        offload.check(self.data().len())?;
-        self.use_side();
-        self.side.offload = offload;
+        offload.check(seg_len(self.word(0)[1]))?;
+        self.mark(|side| side.offload = offload);
         Ok(())
     }
 }
@@ -415,7 +446,7 @@ impl fmt::Debug for Frame<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Frame")
             .field("len", &self.len())
-            .field("segments", &self.words.len())
+            .field("segments", &self.segment_count())
             .finish_non_exhaustive()
     }
 }
@@ -424,7 +455,7 @@ impl fmt::Debug for FrameMut<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameMut")
             .field("len", &self.len())
-            .field("segments", &self.words.len())
+            .field("segments", &self.segment_count())
             .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,9 @@ pub enum L4 {
     Sctp,
 }
 
+/// Most header bytes of a frame to segment (ixgbevf.md §10.6; 512 on igb).
+const MAX_TSO_HEADERS: usize = 256;
+
 /// Offloads asked for one frame. The default asks for none.
 ///
 /// The queue prepares the headers as the hardware wants them (checksum fields zeroed or seeded with the pseudo-header
@@ -39,18 +42,25 @@ pub struct TxOffload {
 }
 
 impl TxOffload {
+    /// Nothing at all.
+    pub(crate) const NONE: Self = Self {
+        vlan: None,
+        ip_checksum: false,
+        l4: None,
+        tso_mss: None,
+        ipv6: false,
+        l2_len: 0,
+        l3_len: 0,
+        l4_len: 0,
+    };
+
     /// A tag and nothing else.
     #[must_use]
     pub const fn vlan(tci: u16) -> Self {
         Self {
             vlan: Some(tci),
-            ip_checksum: false,
-            l4: None,
-            tso_mss: None,
-            ipv6: false,
             l2_len: 14,
-            l3_len: 0,
-            l4_len: 0,
+            ..Self::NONE
         }
     }
 
@@ -78,7 +88,7 @@ impl TxOffload {
         let bad = !(14..=127).contains(&self.l2_len)
             || self.l3_len > 511
             || self.l3_len < l3_needed
-            || (self.tso_mss.is_some() && self.l4_len < 20)
+            || (self.tso_mss.is_some() && (self.l4_len < 20 || self.headers() > MAX_TSO_HEADERS))
             || usize::from(self.l2_len)
                 + usize::from(self.l3_len)
                 + usize::from(self.l4_len).max(l4_needed)
@@ -160,7 +170,21 @@ impl TxOffload {
             ip[4..6].fill(0);
         }
         let Some(l4_kind) = self.l4 else { return };
-        let l4_bytes = total.saturating_sub(l4);
+        // By the IP header, not by the frame, which may be padded; by the frame where the header cannot be right.
+        let field = if self.ipv6 {
+            ip.get(4..6)
+        } else {
+            ip.get(2..4)
+        };
+        let stated = match field {
+            Some(&[high, low]) => usize::from(u16::from_be_bytes([high, low])),
+            _ => 0,
+        };
+        let stated = (stated + if self.ipv6 { 40 } else { 0 }).checked_sub(ip.len());
+        let frame = total.saturating_sub(l4);
+        let l4_bytes = stated
+            .filter(|len| (1..=frame).contains(len))
+            .unwrap_or(frame);
         let (at, protocol) = match l4_kind {
             L4::Tcp => (16, 6),
             L4::Udp => (6, 17),

@@ -4,7 +4,7 @@
 //! packet. Nothing is written to packet memory to keep track of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -85,12 +85,80 @@ struct Block([u32; BLOCK]);
 pub(crate) struct Shared {
     region: DmaRegion,
     config: PoolConfig,
-    stride: usize,
+    stride: u32,
     blocks: ArrayQueue<Block>,
     singles: ArrayQueue<u32>,
     lost: AtomicU32,
     /// Buffers in use: fewer than the layout has, where some were left out.
     total: u32,
+}
+
+/// Where the device sees buffers' data: arithmetic, no table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    /// Of buffer 0.
+    pub(crate) first: u64,
+    /// Bytes from one to the next.
+    pub(crate) stride: u32,
+}
+
+impl Addresses {
+    #[inline]
+    pub(crate) const fn of(self, index: u32) -> u64 {
+        self.first.wrapping_add(index as u64 * self.stride as u64)
+    }
+}
+
+/// A pool's memory as a frame sees it: four words, copied rather than looked up again for every frame.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    bytes: &'a [AtomicU8],
+    stride: usize,
+    headroom: usize,
+    /// Headroom and data together: what of a buffer may be used.
+    room: usize,
+}
+
+impl<'a> View<'a> {
+    /// No memory at all.
+    pub(crate) const NONE: Self = Self {
+        bytes: &[],
+        stride: 0,
+        headroom: 0,
+        room: 0,
+    };
+
+    /// Bytes before the data in every buffer.
+    #[inline]
+    pub(crate) const fn headroom(&self) -> usize {
+        self.headroom
+    }
+
+    /// Bytes of headroom and data together.
+    #[inline]
+    pub(crate) const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// The bytes of buffer `index` from `offset` bytes into it (headroom counted), `len` of them.
+    ///
+    /// # Safety
+    ///
+    /// `index` is one of the pool's, `offset + len` at most its stride. The caller owns `index` and lets nobody else make a slice of the buffer for `'a`: no other place holds the
+    /// index, so no descriptor lets the device write the buffer. A device that writes it all the same is what the
+    /// IOMMU cannot stop; the bytes may then change under the reader, which is why nothing here is trusted to stay
+    /// what it was (faults.md D18).
+    #[inline]
+    pub(crate) unsafe fn slice(self, index: u32, offset: usize, len: usize) -> &'a mut [u8] {
+        let start = index as usize * self.stride + offset;
+        debug_assert!(offset + len <= self.stride, "a slice beyond its buffer");
+        debug_assert!(start + len <= self.bytes.len(), "a buffer beyond its pool");
+        let first = self.bytes.as_ptr().cast::<u8>().wrapping_add(start);
+        // SAFETY: initialised memory (mapped zeroed) inside the pool, because indices are only minted in `Pool::new`
+        // and the caller vouches for the rest; bytes that may be written through a shared reference (atomics);
+        // exclusive by the caller's ownership of the index.
+        unsafe { std::slice::from_raw_parts_mut(first.cast_mut(), len) }
+    }
 }
 
 /// Where a pool's buffers are at one moment; only exact while nothing moves.
@@ -154,7 +222,8 @@ impl Pool {
             .filter(|index| !crosses(index))
             .collect();
         let shared = Shared {
-            stride: config.stride(),
+            // At most 17 KiB.
+            stride: u32::try_from(config.stride()).unwrap_or(u32::MAX),
             blocks: ArrayQueue::new(buffers / BLOCK),
             singles: ArrayQueue::new(buffers),
             lost: AtomicU32::new(0),
@@ -202,10 +271,6 @@ impl Pool {
 }
 
 impl Shared {
-    pub(crate) const fn config(&self) -> &PoolConfig {
-        &self.config
-    }
-
     /// Device address of a buffer's data.
     #[inline]
     pub(crate) const fn iova(&self, index: u32) -> Iova {
@@ -214,44 +279,51 @@ impl Shared {
             .offset(index as u64 * self.stride as u64 + self.config.headroom as u64)
     }
 
-    /// The bytes of buffer `index` from `offset` bytes into it (headroom counted), `len` of them, clamped to the
-    /// buffer.
-    ///
-    /// # Safety
-    ///
-    /// The caller owns `index`: no other place holds it, so no other slice of this buffer exists and no descriptor
-    /// lets the device write it. A device that writes it all the same is what the IOMMU cannot stop; the bytes may
-    /// then change under the reader, which is why nothing here is trusted to stay what it was.
+    /// Where the buffers are, for whoever owns some.
     #[inline]
-    pub(crate) unsafe fn bytes<'a>(&self, index: u32, offset: usize, len: usize) -> &'a mut [u8] {
-        debug_assert!(index < self.config.buffers);
-        let offset = offset.min(self.stride);
-        let len = len.min(self.stride - offset);
-        // SAFETY: `index` is below `buffers` (indices are minted in `Pool::new` and only ever moved), so the buffer
-        // lies inside the region.
-        let start = unsafe {
-            self.region
-                .base()
-                .add(index as usize * self.stride + offset)
-        };
-        // SAFETY: initialised (mapped zeroed), inside the region, exclusive by the caller's ownership of the index.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            bytes: self.region.bytes(),
+            stride: self.stride as usize,
+            headroom: self.config.headroom.into(),
+            room: self.config.headroom as usize + self.config.buffer_size as usize,
+        }
     }
 
-    /// Takes a block from the shared free list into `free`; falls back to single ones. Returns how many came.
+    /// The buffers' device addresses.
+    #[inline]
+    pub(crate) const fn addresses(&self) -> Addresses {
+        Addresses {
+            first: self.iova(0).0,
+            stride: self.stride,
+        }
+    }
+
+    /// Fills the front of `into` from the shared free list: a whole block where there is one and room for it, single
+    /// buffers otherwise. Returns how many came.
     #[cold]
-    pub(crate) fn lend(&self, free: &mut Vec<u32>) -> usize {
-        if let Some(block) = self.blocks.pop() {
-            free.extend_from_slice(&block.0);
+    pub(crate) fn lend(&self, into: &mut [u32]) -> usize {
+        if let Some(front) = into.first_chunk_mut()
+            && let Some(Block(block)) = self.blocks.pop()
+        {
+            *front = block;
             return BLOCK;
         }
         let mut taken = 0;
-        while taken < BLOCK {
+        for place in into.iter_mut().take(BLOCK) {
             let Some(index) = self.singles.pop() else {
                 break;
             };
-            free.push(index);
+            *place = index;
             taken += 1;
+        }
+        if taken == 0
+            && let Some(Block(block)) = self.blocks.pop()
+        {
+            // Less room than a block: what does not fit goes back one by one.
+            taken = into.len().min(BLOCK);
+            into[..taken].copy_from_slice(&block[..taken]);
+            self.take_singles(&block[taken..]);
         }
         taken
     }
@@ -268,13 +340,8 @@ impl Shared {
         self.take_singles(rest);
     }
 
-    /// Puts one buffer back: the way home of an owned packet.
-    #[inline]
-    pub(crate) fn take_one(&self, index: u32) {
-        self.take_singles(&[index]);
-    }
-
-    fn take_singles(&self, indices: &[u32]) {
+    /// Puts buffers back one by one: the way home of an owned packet.
+    pub(crate) fn take_singles(&self, indices: &[u32]) {
         for index in indices {
             // The queue has a place for every buffer, so it cannot be full while each index is in one place.
             let pushed = self.singles.push(*index);

@@ -3,19 +3,29 @@
 //! Every slot always has a buffer; all but one slot are the card's. Receiving takes a slot's buffer and puts a fresh
 //! one in its place in the same step, so the ring stays full and the tail follows right behind.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "counts and slots are at most a ring's 4096"
+)]
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::desc::{DescRing, Dialect, Plain, rx};
-use crate::frame::{MIN_FRAME, seg_len};
-use crate::pool::Pool;
-use crate::simd::{self, Simd};
-use crate::stats::RxCounts;
+use crate::desc::{DescRing, Dialect, rx};
+use crate::frame::{MIN_FRAME, Side};
+use crate::path::{FEW, Plain, RxPath, SLACK, Simd, Taken, portable};
+use crate::pool::{Addresses, Pool};
 use crate::{DmaRegion, Doorbell, Iova, PoolMismatch, Quiesced, RingError, RxStats};
 
-/// Most segments a frame may have: 9728 bytes in 1 KiB buffers.
-pub(crate) const MAX_SEGMENTS: usize = 10;
+mod pieces;
+
+use pieces::Pieces;
+
+/// Tail writes are held back until so many descriptors have been refilled …
+const HOLD: usize = 32;
+/// … or this share of the ring.
+const HOLD_SHARE: usize = 4;
 
 /// What an RX ring is made of.
 #[derive(Debug)]
@@ -38,35 +48,34 @@ pub struct RxParams {
 
 /// A receive ring. `Send`: one thread at a time polls it.
 pub struct RxRing {
-    pub(crate) ring: DescRing,
-    /// Buffer of each slot. What stands in the ring is never read back.
-    pub(crate) slots: Vec<u32>,
     /// The slot to look at next.
-    pub(crate) next: u32,
-    pub(crate) simd: Simd,
-    /// Device address of buffer 0's data, and bytes from one buffer to the next.
-    pub(crate) base: u64,
-    pub(crate) stride: u64,
+    pub(crate) next: usize,
+    /// Descriptors the card has; 0 while the ring is not armed.
+    posted: usize,
+    /// Tell the card about refills when it has no more than this left.
+    low: usize,
+    /// Buffer of each slot, and slack. What stands in the ring is never read back.
+    pub(crate) slots: Box<[u32]>,
+    pub(crate) plain: Plain,
+    pub(crate) addresses: Addresses,
+    /// Word 1 of a refilled descriptor: no header buffer. A value and not a constant, because the compiler turns
+    /// shuffles with a known zero into slower ones.
+    pub(crate) header: u64,
+    path: RxPath,
+    /// Frames in pieces are being put together or dropped.
+    in_pieces: bool,
+    dialect: Dialect,
+    pub(crate) ring: DescRing,
     pool: Pool,
     doorbell: Doorbell,
-    dialect: Dialect,
-    /// What makes a completion a plain good frame.
-    pub(crate) plain: Plain,
-    max_frame: usize,
-    /// Segments of a frame whose EOP has not come yet.
-    partial: Vec<(u32, [u64; 2])>,
-    partial_bytes: usize,
-    /// Dropping segments up to and including the next EOP.
-    dropping: bool,
-    armed: bool,
-    counts: RxCounts,
     stats: Arc<RxStats>,
+    pieces: Pieces,
 }
 
-/// What a completion of a plain good frame of up to `longest` bytes looks like.
-const fn plain(dialect: Dialect, longest: usize) -> Plain {
-    let decisive = rx::DD | rx::EOP | rx::SIDE | dialect.rx_errors();
-    Plain::new(decisive, rx::DD | rx::EOP, MIN_FRAME, longest)
+/// What a completion of a plain good frame looks like, in buffers of so many bytes.
+fn plain(dialect: Dialect, max_frame: u32, buffer: usize) -> Plain {
+    let longest = buffer.min(max_frame as usize);
+    Plain::new(rx::PLAIN, dialect.rx_errors(), MIN_FRAME, longest)
 }
 
 impl RxRing {
@@ -77,47 +86,45 @@ impl RxRing {
     /// [`RingError`] naming the parameter that is wrong.
     pub fn new(params: RxParams) -> Result<Self, RingError> {
         let ring = DescRing::new(params.ring, params.offset, params.size)?;
+        let size = ring.size();
         let buffer = params.pool.config().buffer_size as usize;
-        let max_frame = params.max_frame as usize;
         Ok(Self {
-            ring,
-            slots: Vec::new(),
             next: 0,
-            doorbell: params.doorbell,
+            posted: 0,
+            low: size - 1 - HOLD.min(size / HOLD_SHARE),
+            slots: vec![0; size + SLACK].into_boxed_slice(),
+            plain: plain(params.dialect, params.max_frame, buffer),
+            addresses: params.pool.0.addresses(),
+            header: 0,
+            path: RxPath::new(Simd::chosen()),
+            in_pieces: false,
             dialect: params.dialect,
-            plain: plain(params.dialect, buffer.min(max_frame)),
-            simd: Simd::chosen(),
-            base: params.pool.0.iova(0).0,
-            stride: params.pool.config().stride() as u64,
-            max_frame,
-            partial: Vec::with_capacity(MAX_SEGMENTS),
-            partial_bytes: 0,
-            dropping: false,
-            armed: false,
-            counts: RxCounts::default(),
-            stats: Arc::default(),
+            pieces: Pieces::new(params.dialect, buffer, params.max_frame),
+            ring,
             pool: params.pool,
+            doorbell: params.doorbell,
+            stats: Arc::default(),
         })
     }
 
     /// Changes the longest frame to deliver, in bytes without FCS, from the next one on.
     pub fn set_max_frame(&mut self, bytes: u32) {
         let buffer = self.pool.config().buffer_size as usize;
-        self.max_frame = bytes as usize;
-        self.plain = plain(self.dialect, buffer.min(self.max_frame));
+        self.plain = plain(self.dialect, bytes, buffer);
+        self.pieces.set_max_frame(bytes);
     }
 
-    /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.
+    /// The same ring with other inner loops; the portable ones where this machine cannot run them.
     #[must_use]
     pub fn with_simd(mut self, simd: Simd) -> Self {
-        self.simd = simd.or_portable();
+        self.path = RxPath::new(simd);
         self
     }
 
-    /// Which code moves its descriptors.
+    /// Which inner loops it uses.
     #[must_use]
     pub const fn simd(&self) -> Simd {
-        self.simd
+        self.path.simd()
     }
 
     /// Device address of the first descriptor.
@@ -129,7 +136,7 @@ impl RxRing {
     /// Descriptors in the ring.
     #[must_use]
     pub const fn size(&self) -> u32 {
-        self.ring.size()
+        self.ring.size() as u32
     }
 
     /// The pool its buffers come from.
@@ -144,50 +151,58 @@ impl RxRing {
         Arc::clone(&self.stats)
     }
 
+    const fn is_armed(&self) -> bool {
+        // At least three quarters of the ring are always posted.
+        self.posted > 0
+    }
+
     /// Fills the ring and hands all but one descriptor to the card. Call once the card says the queue is enabled.
+    /// Does nothing when the ring is armed already.
     ///
     /// # Errors
     ///
     /// [`RingError::NoBuffers`] when the pool cannot fill the ring; what was taken has gone back.
     pub fn arm(&mut self) -> Result<(), RingError> {
+        if self.is_armed() {
+            return Ok(());
+        }
         let size = self.ring.size();
-        let need = size as usize;
-        if !self.armed {
-            while self.slots.len() < need {
-                if self.pool.0.lend(&mut self.slots) == 0 {
-                    let have = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-                    self.pool.0.take_home(&self.slots);
-                    self.slots.clear();
-                    return Err(RingError::NoBuffers { need: size, have });
+        let mut have = 0;
+        while have < size {
+            match self.pool.0.lend(&mut self.slots[have..size]) {
+                0 => {
+                    self.pool.0.take_home(&self.slots[..have]);
+                    return Err(RingError::NoBuffers {
+                        need: size as u32,
+                        have: have as u32,
+                    });
                 }
+                taken => have += taken,
             }
-            self.pool.0.take_home(&self.slots[need..]);
-            self.slots.truncate(need);
         }
         self.next = 0;
         for slot in 0..size {
             self.post(slot);
         }
-        self.armed = true;
-        self.doorbell.ring(size - 1);
+        self.posted = size - 1;
+        self.doorbell.ring(size as u32 - 1);
         Ok(())
     }
 
-    #[inline]
-    fn post(&self, slot: u32) {
-        self.ring
-            .store(slot, self.pool.0.iova(self.slots[slot as usize]).0, 0);
+    fn post(&self, slot: usize) {
+        let iova = self.pool.0.iova(self.slots[slot]);
+        self.ring.store(slot, iova.0, 0);
     }
 
     /// Whether a completion is waiting: the look after arming an interrupt.
     #[must_use]
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.armed && self.ring.done_word(self.next) & rx::DD != 0
+        self.is_armed() && (self.ring.done_word(self.next) & rx::DD != 0 || self.pieces.is_whole())
     }
 
     /// Takes what has arrived into `batch`, as much as it has room for, and refills the ring. Never blocks.
-    /// Returns the frames appended. Costs one tail write a call.
+    /// Returns the frames appended. Costs at most one tail write a call.
     ///
     /// Frames with receive errors or impossible lengths are dropped and counted, up to and including their last
     /// segment. When no fresh buffer is to be had the frames stay in the ring.
@@ -197,179 +212,227 @@ impl RxRing {
     /// [`PoolMismatch`] when the batch is of another pool.
     #[inline]
     pub fn receive(&mut self, batch: &mut Batch) -> Result<usize, PoolMismatch> {
-        self.receive_up_to(batch, usize::MAX)
+        let room = batch.room();
+        self.receive_up_to(batch, room)
     }
 
-    /// As [`receive`](Self::receive), but takes at most `limit` descriptors.
+    /// As [`receive`](Self::receive), but takes no more than `most` descriptors.
     ///
     /// # Errors
     ///
     /// [`PoolMismatch`] when the batch is of another pool.
-    pub fn receive_up_to(
+    #[inline]
+    pub fn receive_up_to(&mut self, batch: &mut Batch, most: usize) -> Result<usize, PoolMismatch> {
+        if !batch.pool().is(&self.pool) {
+            return Err(PoolMismatch);
+        }
+        let most = most.min(batch.room());
+        if most < FEW {
+            return Ok(self.receive_few(batch, most));
+        }
+        Ok(self.path.receive(self, batch, most))
+    }
+
+    /// A call for up to [`FEW`] frames: with as little as possible around the frame.
+    #[inline(never)]
+    fn receive_few(&mut self, batch: &mut Batch, most: usize) -> usize {
+        if most.wrapping_sub(1) >= self.posted.min(batch.cached())
+            || self.in_pieces
+            || batch.dialect != self.dialect
+        {
+            return self.receive_slowly(batch, most);
+        }
+        let mut frames = 0;
+        let mut bytes = 0;
+        while let Some(len) = portable::take_one(self, batch) {
+            frames += 1;
+            bytes += len;
+            if self.next == self.ring.size() {
+                self.next = 0;
+            }
+            if frames == most {
+                break;
+            }
+        }
+        self.posted -= frames;
+        self.stats.packets.add(frames as u64);
+        self.stats.bytes.add(bytes);
+        if frames < most && self.ring.done_word(self.next) & rx::DD != 0 {
+            return frames + self.receive_slowly(batch, most - frames);
+        }
+        self.tell();
+        frames
+    }
+
+    /// A whole call around an inner loop.
+    #[inline(always)]
+    pub(crate) fn receive_with(
+        &mut self,
+        batch: &mut Batch,
+        most: usize,
+        take: impl Fn(&mut Self, &mut Batch, usize) -> Taken,
+    ) -> usize {
+        let limit = most.min(self.posted);
+        if limit == 0 || batch.cached() < limit || self.in_pieces || batch.dialect != self.dialect {
+            return self.receive_slowly(batch, most);
+        }
+        let frames = self.take_round(batch, limit, take);
+        if frames < limit && self.ring.done_word(self.next) & rx::DD != 0 {
+            return frames + self.receive_slowly(batch, most - frames);
+        }
+        self.tell();
+        frames
+    }
+
+    /// Takes up to `limit` plain frames round the ring's end: no more than are posted, than the batch has room for,
+    /// than it has free buffers.
+    #[inline(always)]
+    fn take_round(
         &mut self,
         batch: &mut Batch,
         limit: usize,
-    ) -> Result<usize, PoolMismatch> {
-        if !batch.pool().is(&self.pool) {
-            return Err(PoolMismatch);
+        take: impl Fn(&mut Self, &mut Batch, usize) -> Taken,
+    ) -> usize {
+        let size = self.ring.size();
+        let mut taken = Taken::default();
+        loop {
+            let straight = (limit - taken.frames).min(size - self.next);
+            taken = taken + take(self, batch, straight);
+            if self.next < size {
+                break;
+            }
+            self.next = 0;
+            if taken.frames == limit {
+                break;
+            }
+        }
+        self.posted -= taken.frames;
+        self.stats.packets.add(taken.frames as u64);
+        self.stats.bytes.add(taken.bytes);
+        taken.frames
+    }
+
+    /// Moves on by so many plain frames, which have been written into `batch` already.
+    #[inline]
+    pub(crate) const fn took(&mut self, batch: &mut Batch, frames: usize) {
+        self.next += frames;
+        batch.head += frames;
+        batch.entries += frames;
+        batch.frames += frames;
+    }
+
+    /// Tells the card about refilled descriptors, when there are enough of them.
+    #[inline]
+    fn tell(&mut self) {
+        if self.posted <= self.low {
+            self.publish();
+        }
+    }
+
+    #[inline]
+    fn publish(&mut self) {
+        let size = self.ring.size();
+        let tail = if self.next == 0 { size } else { self.next } - 1;
+        self.posted = size - 1;
+        self.doorbell.ring(tail as u32);
+    }
+
+    /// Everything out of the ordinary: no free buffers, no room, frames that are not plain, another card's frames in
+    /// the batch.
+    #[cold]
+    #[inline(never)]
+    fn receive_slowly(&mut self, batch: &mut Batch, most: usize) -> usize {
+        if !self.is_armed() {
+            return 0;
         }
         if batch.is_empty() {
             batch.dialect = self.dialect;
         }
-        if !self.armed {
-            return Ok(0);
+        let (entries, frames) = (batch.entries, batch.frames);
+        let end = entries + most;
+        while batch.entries < end && self.step(batch, end) {}
+        if batch.dialect != self.dialect {
+            self.sign(batch, entries);
         }
-        let before = batch.frames;
-        // One slot is never the card's, so a device that marks all of them done gains nothing by it.
-        let mut left = batch.room().min(limit).min(self.ring.size() as usize - 1);
-        let start = self.next;
-        while left > 0 {
-            if self.partial.is_empty() && !self.dropping {
-                let (taken, bytes) = simd::receive(self, batch, left);
-                self.counts.bytes += bytes;
-                left -= taken;
-                if left == 0 {
-                    break;
-                }
-            }
-            if !self.step(batch) {
-                break;
-            }
-            // The end of a longer frame brings segments of earlier calls with it.
-            left = (left - 1).min(batch.room());
-        }
-        if self.next != start {
-            let tail = if self.next == 0 {
-                self.ring.size() - 1
-            } else {
-                self.next - 1
-            };
-            self.doorbell.ring(tail);
-            batch.trim();
-        }
-        let frames = batch.frames - before;
-        self.counts.packets += frames as u64;
-        self.counts.publish(&self.stats);
-        Ok(frames)
+        self.tell();
+        batch.frames - frames
     }
 
-    /// Takes one descriptor, whatever it holds; false when there is none or it has to wait.
-    #[inline]
-    fn step(&mut self, batch: &mut Batch) -> bool {
+    /// Takes what is plain, then one completion that is not. Whether there may be more: never after as many
+    /// descriptors as were posted, so that a device that completes without end cannot keep the caller here.
+    fn step(&mut self, batch: &mut Batch, end: usize) -> bool {
+        if !self.pieces.deliver(batch, &self.stats) {
+            self.in_pieces = true;
+            return false;
+        }
+        let wanted = end.saturating_sub(batch.entries).min(self.posted);
+        if batch.cached() < wanted {
+            batch.stock(wanted);
+        }
+        if !self.pieces.in_progress() {
+            self.take_round(batch, wanted.min(batch.cached()), portable::take);
+        }
+        let more = batch.entries < end && self.posted > 0 && self.piece(batch);
+        self.in_pieces = self.pieces.in_progress();
+        more
+    }
+
+    /// Takes one completion that is not a plain frame, or that there was no fresh buffer for. Whether it was taken.
+    fn piece(&mut self, batch: &mut Batch) -> bool {
         let word1 = self.ring.done_word(self.next);
-        if word1 & rx::DD == 0 || !self.slow_fits(word1, batch) {
+        if word1 & rx::DD == 0 {
             return false;
         }
-        let Some(fresh) = batch.fresh() else {
-            self.counts.no_buffers += 1;
-            return false;
-        };
         let words = [self.ring.first_word(self.next), word1];
-        let slot = self.next as usize;
-        let index = std::mem::replace(&mut self.slots[slot], fresh);
-        self.ring
-            .store(self.next, self.base + u64::from(fresh) * self.stride, 0);
-        self.next = self.ring.after(self.next);
-        if self.plain.holds(word1) && self.partial.is_empty() && !self.dropping {
-            self.counts.bytes += seg_len(word1) as u64;
-            batch.push_entry(index, words);
+        if self.pieces.wants(words, &self.stats) {
+            let Some(fresh) = batch.fresh() else {
+                self.stats.no_buffers.add(1);
+                return false;
+            };
+            let index = std::mem::replace(&mut self.slots[self.next], fresh);
+            self.pieces.keep(index, words);
         } else {
-            self.piece(batch, index, words);
+            // A dropped piece's buffer stays where it is.
+            self.pieces.drop_held(batch);
         }
+        self.post(self.next);
+        self.next = (self.next + 1) % self.ring.size();
+        self.posted -= 1;
         true
     }
 
-    /// Whether the batch has room for the frame this completion would end. Dropped instead of waited for when the
-    /// batch could never hold it.
-    #[inline]
-    fn slow_fits(&mut self, word1: u64, batch: &Batch) -> bool {
-        if self.partial.is_empty() || word1 & rx::EOP == 0 || self.partial.len() < batch.room() {
-            return true;
-        }
-        if batch.is_empty() {
-            self.counts.batch_too_small += 1;
-            self.dropping = true;
-            return true;
-        }
-        false
-    }
-
-    /// A segment of a longer frame, or something wrong.
-    #[cold]
-    fn piece(&mut self, batch: &mut Batch, index: u32, mut words: [u64; 2]) {
-        words[1] &= !rx::SIDE;
-        let len = seg_len(words[1]);
-        let eop = words[1] & rx::EOP != 0;
-        if !self.dropping {
-            let buffer = self.pool.config().buffer_size as usize;
-            let total = self.partial_bytes + len;
-            let reason = if words[1] & self.dialect.rx_errors() != 0 && eop {
-                Some(&mut self.counts.card_error)
-            } else if len == 0 || len > buffer || (eop && total < MIN_FRAME) {
-                Some(&mut self.counts.bad_len)
-            } else if total > self.max_frame {
-                Some(&mut self.counts.too_long)
-            } else if self.partial.len() + 1 >= MAX_SEGMENTS && !eop {
-                Some(&mut self.counts.too_many_segments)
-            } else {
-                None
+    /// Says of every frame from entry `first` on whose write-back it is: the batch also has another card's.
+    fn sign(&self, batch: &mut Batch, first: usize) {
+        let mut entry = first;
+        while entry < batch.entries {
+            let side = Side {
+                dialect: Some(self.dialect),
+                ..Side::default()
             };
-            if let Some(counter) = reason {
-                *counter += 1;
-                self.dropping = true;
-            }
-        }
-        if self.dropping {
-            batch.free.push(index);
-            batch
-                .free
-                .extend(self.partial.drain(..).map(|(index, _)| index));
-            self.partial_bytes = 0;
-            // A dropped frame is dropped up to and including its EOP, so that its tail is never taken for a frame.
-            self.dropping = !eop;
-            return;
-        }
-        self.partial.push((index, words));
-        self.partial_bytes += len;
-        if eop {
-            for (index, words) in self.partial.drain(..) {
-                batch.push_entry(index, words);
-            }
-            self.counts.bytes += self.partial_bytes as u64;
-            self.partial_bytes = 0;
+            entry += batch.mark(entry, side);
         }
     }
 
-    /// Takes the ring back after the device was reset: half frames are dropped, buffers stay for the next
-    /// [`arm`](Self::arm), nothing of the old life can be delivered.
+    /// Takes the ring back after the device was reset: half frames are dropped, buffers go home, nothing of the old
+    /// life can be delivered. [`arm`](Self::arm) begins a new one.
     pub fn reset(&mut self, _: Quiesced) {
-        if !self.partial.is_empty() || self.dropping {
-            self.counts.reset_partial += u64::from(!self.dropping);
-            let partial: Vec<u32> = self.partial.drain(..).map(|(index, _)| index).collect();
-            self.pool.0.take_home(&partial);
+        self.pieces.forget(&self.pool, &self.stats);
+        self.in_pieces = false;
+        self.ring.clear();
+        if self.is_armed() {
+            self.pool.0.take_home(&self.slots[..self.ring.size()]);
         }
-        self.partial_bytes = 0;
-        self.dropping = false;
-        for slot in 0..self.ring.size() {
-            self.ring.store(slot, 0, 0);
-        }
-        self.pool.0.take_home(&self.slots);
-        self.slots.clear();
-        self.armed = false;
+        self.posted = 0;
         self.next = 0;
-        self.counts.publish(&self.stats);
     }
 }
 
 impl Drop for RxRing {
     fn drop(&mut self) {
         // Half frames are the driver's own; posted buffers may still be written by a device nobody has reset.
-        let partial: Vec<u32> = self.partial.drain(..).map(|(index, _)| index).collect();
-        self.pool.0.take_home(&partial);
-        if !self.slots.is_empty() {
-            self.pool
-                .0
-                .lose(u32::try_from(self.slots.len()).unwrap_or(u32::MAX));
+        self.pieces.forget(&self.pool, &self.stats);
+        if self.is_armed() {
+            self.pool.0.lose(self.size());
         }
     }
 }
@@ -379,7 +442,7 @@ impl fmt::Debug for RxRing {
         f.debug_struct("RxRing")
             .field("size", &self.ring.size())
             .field("next", &self.next)
-            .field("armed", &self.armed)
+            .field("posted", &self.posted)
             .finish_non_exhaustive()
     }
 }

@@ -2,33 +2,35 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// A counter with one writer.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds, by a load and a store: only the queue's owner ever writes.
+    #[inline]
+    pub(crate) fn add(&self, more: u64) {
+        let sum = self.0.load(Ordering::Relaxed).wrapping_add(more);
+        self.0.store(sum, Ordering::Relaxed);
+    }
+}
+
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident, $local:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
-        pub struct $name { $($field: AtomicU64,)* }
+        pub struct $name { $(pub(crate) $field: Counter,)* }
 
         impl $name {
             $($(#[$field_doc])*
             #[must_use]
             pub fn $field(&self) -> u64 {
-                self.$field.load(Ordering::Relaxed)
+                self.$field.0.load(Ordering::Relaxed)
             })*
 
             /// Every counter with its name.
             pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($field), self.$field()),)*].into_iter()
-            }
-        }
-
-        /// The owner's copy.
-        #[derive(Clone, Copy, Debug, Default)]
-        pub(crate) struct $local { $(pub(crate) $field: u64,)* }
-
-        impl $local {
-            #[inline]
-            pub(crate) fn publish(&self, to: &$name) {
-                $(to.$field.store(self.$field, Ordering::Relaxed);)*
             }
         }
     };
@@ -37,7 +39,7 @@ macro_rules! counters {
 counters! {
     /// What an RX queue has seen. Everything but `packets` and `bytes` counts frames that were dropped, by reason,
     /// or moments.
-    RxStats, RxCounts {
+    RxStats {
         /// Frames delivered.
         packets,
         /// Bytes of them, without FCS.
@@ -48,8 +50,18 @@ counters! {
         too_long,
         /// Dropped: more segments than a frame may have, or EOP never came.
         too_many_segments,
-        /// Dropped: the card reported a receive error (CRC, symbol, length, MAC).
+        /// Dropped: the card reported a receive error. The next five say which; a frame may have several.
         card_error,
+        /// Of those, with a CRC error (CE).
+        error_crc,
+        /// Of those, with a length error (LE, ixgbe) or a symbol error (SE, igb).
+        error_symbol,
+        /// Of those, with a sequence error (SEQ, igb).
+        error_sequence,
+        /// Of those, with a security or carrier extension error (PE, OSE, CXE).
+        error_carrier,
+        /// Of those, with any other MAC error (RXE).
+        error_mac,
         /// Dropped: more segments than the batch can hold at all.
         batch_too_small,
         /// Dropped: the half of a frame that was in the ring when the device was reset.
@@ -61,7 +73,7 @@ counters! {
 
 counters! {
     /// What a TX queue has done.
-    TxStats, TxCounts {
+    TxStats {
         /// Frames handed to the card.
         packets,
         /// Bytes of them, without FCS.

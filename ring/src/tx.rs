@@ -1,28 +1,33 @@
 //! The transmit ring.
 //!
-//! RS goes on every 32nd descriptor and on the last of every call, so the card reports rarely and yet every frame is
-//! reclaimable. Buffers come back strictly in ring order, by DD of those descriptors, never by reading the head.
+//! A write-back is asked for (RS) at the last slot of every block of 32 and at the last descriptor of every call, so
+//! the card reports rarely and yet every frame is reclaimable. Buffers come back strictly in ring order, by DD of
+//! those descriptors, never by reading the head, and mostly a block at a time.
 
-use std::collections::VecDeque;
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "counts and slots are at most a ring's 4096"
+)]
+
 use std::fmt;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::desc::{DescRing, Dialect, Plain, rx, tx};
-use crate::frame::{Side, seg_len};
-use crate::pool::Pool;
-use crate::simd::{self, Simd};
-use crate::stats::TxCounts;
+use crate::desc::{DescRing, Dialect, rx, tx};
+use crate::path::{FEW, Plain, SLACK, Simd, Taken, TxPath, portable};
+use crate::pool::{Addresses, Pool};
 use crate::{
     DmaRegion, Doorbell, Iova, PoolMismatch, Quiesced, RingError, SendError, TxOffload, TxStats,
 };
 
-/// Descriptors between two requests for a write-back.
-pub(crate) const RS_EVERY: u32 = 32;
-/// Most data descriptors of one frame (ixgbevf.md §10.2: 40 on chip; igbvf.md §9.1).
-const MAX_SEGMENTS: usize = 38;
-/// Most bytes the payload field can name.
-const MAX_TSO: usize = (1 << 18) - 1;
+mod reclaim;
+mod special;
+
+use reclaim::Marks;
+use special::Contexts;
+
+/// Slots from one report to the next, where nothing is out of the ordinary. A power of two.
+const REPORT: usize = 32;
 /// Fewest bytes the card wants to be given (ixgbevf.md §10.2).
 const TINY: usize = 17;
 /// Slot without a buffer: a context descriptor.
@@ -49,43 +54,36 @@ pub struct TxParams {
 
 /// A transmit ring. `Send`: one thread at a time fills it.
 pub struct TxRing {
-    pub(crate) ring: DescRing,
-    pub(crate) slots: Vec<u32>,
-    /// Slots that hold something other than a whole frame: contexts and all but the last segment of a frame.
-    odd: Vec<bool>,
-    odd_in_flight: u32,
-    pub(crate) next: u32,
-    clean: u32,
-    pub(crate) simd: Simd,
-    /// Device address of buffer 0's data, and bytes from one buffer to the next.
-    pub(crate) base: u64,
-    pub(crate) stride: u64,
-    /// Slots that asked for a write-back, oldest first.
-    asked: VecDeque<u32>,
-    pub(crate) since_rs: u32,
-    pool: Pool,
-    doorbell: Doorbell,
-    dialect: Dialect,
+    /// The slot to fill next.
+    pub(crate) next: usize,
+    /// The slot to reclaim next.
+    clean: usize,
+    /// Slots that can be filled: all but one when nothing is in flight; 0 until the queue is started.
+    free: usize,
+    /// With no fewer than this free there is no whole block to reclaim.
+    lazy: usize,
+    /// Buffer of each slot in flight, and slack.
+    pub(crate) slots: Box<[u32]>,
+    pub(crate) plain: Plain,
     /// Constant bits of a plain frame's word 1.
-    pub(crate) plain: u64,
-    /// What makes a batch entry a plain frame.
-    pub(crate) plain_entry: Plain,
-    max_frame: usize,
-    /// The last data descriptor written: its slot and word 1.
-    pub(crate) last: (u32, u64),
-    /// What the card's two context slots hold.
-    contexts: [Option<(u64, u64)>; 2],
-    /// Which slot to replace next.
-    victim: usize,
+    pub(crate) command: u64,
+    pub(crate) addresses: Addresses,
+    path: TxPath,
     /// The default context has been written since the last reset.
     started: bool,
-    counts: TxCounts,
+    pub(crate) ring: DescRing,
+    marks: Marks,
+    pool: Pool,
+    doorbell: Doorbell,
     stats: Arc<TxStats>,
+    dialect: Dialect,
+    max_frame: usize,
+    contexts: Contexts,
 }
 
-/// What a plain frame of up to `longest` bytes looks like in a batch.
-const fn plain_entry(longest: u32) -> Plain {
-    Plain::new(rx::EOP | rx::SIDE, rx::EOP, TINY, longest as usize)
+/// What a plain frame that may be sent looks like in a batch; never too long below [`TINY`].
+fn plain(max_frame: u32) -> Plain {
+    Plain::new(rx::PLAIN, 0, TINY, max_frame as usize)
 }
 
 impl TxRing {
@@ -96,56 +94,51 @@ impl TxRing {
     /// [`RingError`] naming the parameter that is wrong.
     pub fn new(params: TxParams) -> Result<Self, RingError> {
         let ring = DescRing::new(params.ring, params.offset, params.size)?;
-        let size = ring.size() as usize;
-        let cc = if params.dialect.checks_context() {
+        let size = ring.size();
+        let check = if params.dialect.checks_context() {
             tx::CC
         } else {
             0
         };
         Ok(Self {
-            ring,
-            slots: vec![NO_BUFFER; size],
-            odd: vec![false; size],
-            odd_in_flight: 0,
             next: 0,
             clean: 0,
-            asked: VecDeque::with_capacity(size),
-            since_rs: 0,
-            base: params.pool.0.iova(0).0,
-            stride: params.pool.config().stride() as u64,
+            free: 0,
+            lazy: size - REPORT,
+            slots: vec![NO_BUFFER; size + SLACK].into_boxed_slice(),
+            plain: plain(params.max_frame),
+            command: tx::DATA | tx::EOP | check,
+            addresses: params.pool.0.addresses(),
+            path: TxPath::new(Simd::chosen()),
+            started: false,
+            marks: Marks::new(size),
+            ring,
             pool: params.pool,
             doorbell: params.doorbell,
-            dialect: params.dialect,
-            plain: tx::DATA | tx::EOP | cc,
-            plain_entry: plain_entry(params.max_frame),
-            simd: Simd::chosen(),
-            max_frame: params.max_frame as usize,
-            last: (0, 0),
-            contexts: [None; 2],
-            victim: 1,
-            started: false,
-            counts: TxCounts::default(),
             stats: Arc::default(),
+            dialect: params.dialect,
+            max_frame: (params.max_frame as usize).max(TINY),
+            contexts: Contexts::default(),
         })
     }
 
     /// Changes the longest frame to send without TSO, in bytes without FCS, from the next one on.
     pub fn set_max_frame(&mut self, bytes: u32) {
-        self.max_frame = bytes as usize;
-        self.plain_entry = plain_entry(bytes);
+        self.plain = plain(bytes);
+        self.max_frame = (bytes as usize).max(TINY);
     }
 
-    /// The same ring with other code moving its descriptors; the portable code where the CPU cannot run it.
+    /// The same ring with other inner loops; the portable ones where this machine cannot run them.
     #[must_use]
     pub fn with_simd(mut self, simd: Simd) -> Self {
-        self.simd = simd.or_portable();
+        self.path = TxPath::new(simd);
         self
     }
 
-    /// Which code moves its descriptors.
+    /// Which inner loops it uses.
     #[must_use]
     pub const fn simd(&self) -> Simd {
-        self.simd
+        self.path.simd()
     }
 
     /// Device address of the first descriptor.
@@ -157,7 +150,7 @@ impl TxRing {
     /// Descriptors in the ring.
     #[must_use]
     pub const fn size(&self) -> u32 {
-        self.ring.size()
+        self.ring.size() as u32
     }
 
     /// The pool whose frames it sends.
@@ -172,401 +165,278 @@ impl TxRing {
         Arc::clone(&self.stats)
     }
 
+    /// Slots in flight. One more stays empty, because a full ring would look like an empty one.
+    #[inline]
+    const fn used(&self) -> usize {
+        if self.started {
+            self.ring.size() - 1 - self.free
+        } else {
+            0
+        }
+    }
+
     /// Descriptors handed over and not yet reclaimed.
     #[must_use]
     #[inline]
     pub const fn pending(&self) -> u32 {
-        if self.next >= self.clean {
-            self.next - self.clean
-        } else {
-            self.next + self.ring.size() - self.clean
-        }
+        self.used() as u32
     }
 
-    /// Descriptors that can be handed over now; one stays empty, because a full ring would look like an empty one.
+    /// Frames handed over and not yet reclaimed: what is neither a context nor followed by more of its frame.
+    #[must_use]
+    pub fn frames_pending(&self) -> u32 {
+        (self.used() - self.marks.odd()) as u32
+    }
+
+    /// Descriptors that can be handed over now.
     #[must_use]
     #[inline]
     pub const fn free_slots(&self) -> u32 {
-        self.ring.size() - 1 - self.pending()
+        (self.ring.size() - 1 - self.used()) as u32
     }
 
-    /// Whether the card has finished something that [`reclaim`](Self::reclaim) would take back.
-    #[must_use]
-    #[inline]
-    pub fn has_work(&self) -> bool {
-        self.asked
-            .front()
-            .is_some_and(|slot| self.ring.done_word(*slot) & tx::DD != 0)
-    }
-
-    /// Takes back the buffers of finished frames into the batch's free list. Returns the descriptors reclaimed.
-    pub fn reclaim(&mut self, batch: &mut Batch) -> usize {
-        if !batch.pool().is(&self.pool) {
-            return 0;
-        }
-        let before = self.pending();
-        while let Some(&slot) = self.asked.front() {
-            if self.ring.done_word(slot) & tx::DD == 0 {
-                break;
+    /// Writes what the card needs before the first frame: on cards that check one, the context plain frames name, in
+    /// context slot 0 (ixgbevf.md §10.4). The first send does so by itself. The tail is not written: a context
+    /// alone is not a packet.
+    pub fn start(&mut self) {
+        if !self.started {
+            self.started = true;
+            self.free = self.ring.size() - 1;
+            if self.dialect.checks_context() {
+                let context = TxOffload::vlan(0).context();
+                self.put_context(0, context);
             }
-            self.asked.pop_front();
-            self.take_back(self.ring.after(slot), &mut batch.free);
-            batch.trim();
-        }
-        (before - self.pending()) as usize
-    }
-
-    /// Moves the buffers of slots from `clean` up to `end` into `free`.
-    #[inline]
-    fn take_back(&mut self, end: u32, free: &mut Vec<u32>) {
-        if self.odd_in_flight > 0 {
-            return self.take_back_odd(end, free);
-        }
-        let (from, to) = (self.clean as usize, end as usize);
-        if from <= to {
-            free.extend_from_slice(&self.slots[from..to]);
-        } else {
-            free.extend_from_slice(&self.slots[from..]);
-            free.extend_from_slice(&self.slots[..to]);
-        }
-        self.clean = end;
-    }
-
-    #[cold]
-    fn take_back_odd(&mut self, end: u32, free: &mut Vec<u32>) {
-        while self.clean != end {
-            let slot = self.clean as usize;
-            if self.slots[slot] != NO_BUFFER {
-                free.push(self.slots[slot]);
-            }
-            if std::mem::take(&mut self.odd[slot]) {
-                self.odd_in_flight -= 1;
-            }
-            self.clean = self.ring.after(self.clean);
         }
     }
 
     /// Hands frames from the front of `batch` to the card until the ring is full, and rings the doorbell once.
-    /// Frames that did not fit stay in the batch, in order. Finished frames are reclaimed first. Returns the frames
-    /// sent.
+    /// Frames that did not fit stay in the batch, in order. Finished frames are reclaimed first, as far as there is
+    /// use for their buffers or slots. Returns the frames sent.
     ///
     /// # Errors
     ///
     /// [`SendError::Pool`] before anything is sent; the others when the frame now at the front of the batch breaks a
     /// limit, after those before it were sent. Drop it or change it, and send again.
+    #[inline]
     pub fn send(&mut self, batch: &mut Batch) -> Result<usize, SendError> {
         if !batch.pool().is(&self.pool) {
             return Err(PoolMismatch.into());
         }
-        self.reclaim(batch);
-        if batch.is_empty() {
-            return Ok(0);
+        if batch.entries < FEW {
+            return self.send_few(batch);
         }
-        if !self.started {
-            self.write_default_context();
+        self.path.send(self, batch)
+    }
+
+    /// A call for up to [`FEW`] entries: with as little as possible around the frame. Every frame is reported.
+    #[inline(never)]
+    fn send_few(&mut self, batch: &mut Batch) -> Result<usize, SendError> {
+        let entries = batch.entries;
+        self.reclaim_blocks(batch, entries);
+        if entries.wrapping_sub(1) >= self.free {
+            return self.send_slowly(batch);
         }
-        let mut free = self.free_slots() as usize;
-        let (mut entry, mut frames, mut bytes) = (0, 0, 0);
-        let mut refusal = None;
-        while entry < batch.entries {
-            let limit = free.min(batch.entries - entry);
-            let (sent, sent_bytes) = simd::send(self, batch, entry, limit);
-            entry += sent;
-            frames += sent;
-            bytes += sent_bytes;
-            free -= sent;
-            if entry == batch.entries {
+        let mut taken = Taken::default();
+        while let Some(len) = portable::put_one(self, batch, taken.frames, tx::RS) {
+            self.marks.report(self.next - 1);
+            if self.next == self.ring.size() {
+                self.next = 0;
+            }
+            taken.frames += 1;
+            taken.bytes += len;
+            if taken.frames == entries {
                 break;
             }
-            let (index, word1) = (batch.index[entry], batch.words[entry][1]);
-            let len = seg_len(word1);
-            let taken = if self.plain_entry.holds(word1) {
-                if free > 0 {
-                    self.put(
-                        index,
-                        Iova(self.base + u64::from(index) * self.stride),
-                        self.plain | len as u64 | (len as u64) << tx::PAYLEN_SHIFT,
-                    );
-                    Ok((1, 1, len))
-                } else {
-                    Ok((0, 0, 0))
+        }
+        self.free -= taken.frames;
+        if taken.frames < entries {
+            return self.send_rest(batch, taken);
+        }
+        batch.entries = 0;
+        batch.frames = 0;
+        self.doorbell.ring(self.next as u32);
+        self.stats.packets.add(taken.frames as u64);
+        self.stats.bytes.add(taken.bytes);
+        Ok(entries)
+    }
+
+    /// A whole call around an inner loop.
+    #[inline(always)]
+    pub(crate) fn send_with(
+        &mut self,
+        batch: &mut Batch,
+        put: impl Fn(&mut Self, &Batch, usize, usize) -> Taken,
+    ) -> Result<usize, SendError> {
+        let entries = batch.entries;
+        self.reclaim_blocks(batch, entries);
+        if entries == 0 || self.free < entries {
+            return self.send_slowly(batch);
+        }
+        let taken = self.put_round(batch, 0, entries, put);
+        if taken.frames < entries {
+            return self.send_rest(batch, taken);
+        }
+        if !self.next.is_multiple_of(REPORT) {
+            self.ask(self.plain_word(batch, entries - 1));
+        }
+        batch.entries = 0;
+        batch.frames = 0;
+        self.doorbell.ring(self.next as u32);
+        self.stats.packets.add(taken.frames as u64);
+        self.stats.bytes.add(taken.bytes);
+        Ok(entries)
+    }
+
+    /// Writes up to `limit` plain frames from `entry` on round the ring's end; there is room for them.
+    #[inline(always)]
+    fn put_round(
+        &mut self,
+        batch: &Batch,
+        entry: usize,
+        limit: usize,
+        put: impl Fn(&mut Self, &Batch, usize, usize) -> Taken,
+    ) -> Taken {
+        let size = self.ring.size();
+        let mut taken = Taken::default();
+        loop {
+            let (first, entry) = (self.next, entry + taken.frames);
+            let straight = (limit - taken.frames).min(size - first);
+            taken = taken + put(self, batch, entry, straight);
+            let mut last = first | (REPORT - 1);
+            while last < self.next {
+                let word1 = self.plain_word(batch, entry + last - first);
+                self.ring.store_second(last, word1 | tx::RS);
+                last += REPORT;
+            }
+            if self.next < size {
+                break;
+            }
+            self.next = 0;
+            if !size.is_multiple_of(REPORT) {
+                // The last block is short: its end is the ring's.
+                let word1 = self.plain_word(batch, entry + size - 1 - first);
+                self.ring.store_second(size - 1, word1 | tx::RS);
+            }
+            if taken.frames == limit {
+                break;
+            }
+        }
+        self.free -= taken.frames;
+        taken
+    }
+
+    /// Word 1 of the descriptor of a plain frame.
+    #[inline]
+    fn plain_word(&self, batch: &Batch, entry: usize) -> u64 {
+        let words = batch.words.get(entry);
+        let len = words.map_or(0, |words| words[1] >> rx::LEN_SHIFT & 0xffff);
+        self.command | len | len << tx::PAYLEN_SHIFT
+    }
+
+    /// Asks for a report of the frame written last, whose word 1 is given, so that it can always be reclaimed.
+    #[inline]
+    fn ask(&mut self, word1: u64) {
+        let slot = if self.next == 0 {
+            self.ring.size()
+        } else {
+            self.next
+        } - 1;
+        self.ring.store_second(slot, word1 | tx::RS);
+        self.marks.report(slot);
+    }
+
+    /// Nothing to send, not enough room, or not started.
+    #[cold]
+    #[inline(never)]
+    fn send_slowly(&mut self, batch: &mut Batch) -> Result<usize, SendError> {
+        self.reclaim(batch);
+        if batch.entries == 0 {
+            return Ok(0);
+        }
+        self.start();
+        let limit = batch.entries.min(self.free);
+        let taken = self.put_round(batch, 0, limit, portable::put);
+        self.send_rest(batch, taken)
+    }
+
+    /// After `taken` plain frames: sends what is left, plain or not, and tells the card.
+    #[cold]
+    #[inline(never)]
+    fn send_rest(&mut self, batch: &mut Batch, taken: Taken) -> Result<usize, SendError> {
+        let Taken {
+            mut frames,
+            mut bytes,
+        } = taken;
+        let (mut entry, mut refusal) = (frames, None);
+        let mut last = None;
+        while entry < batch.entries {
+            match self.put_special(batch, entry) {
+                Ok(Some(special)) => {
+                    entry += special.entries;
+                    frames += 1;
+                    bytes += special.bytes;
+                    last = Some(special.word1);
                 }
-            } else {
-                self.send_slow(batch, entry, free)
-            };
-            match taken {
-                Ok((0, ..)) => {
-                    self.counts.ring_full += 1;
+                Ok(None) => {
+                    self.stats.ring_full.add(1);
                     break;
                 }
-                Ok((entries, slots, len)) => {
-                    entry += entries;
-                    free -= slots;
-                    frames += 1;
-                    bytes += len as u64;
-                }
                 Err(why) => {
-                    self.counts.refused += 1;
+                    self.stats.refused.add(1);
                     refusal = Some(why);
                     break;
                 }
             }
+            let limit = (batch.entries - entry).min(self.free);
+            let taken = self.put_round(batch, entry, limit, portable::put);
+            entry += taken.frames;
+            frames += taken.frames;
+            bytes += taken.bytes;
+            if taken.frames > 0 {
+                last = None;
+            }
         }
         if frames > 0 {
-            self.finish();
+            let word1 = last.unwrap_or_else(|| self.plain_word(batch, entry - 1));
+            self.ask(word1);
+            self.doorbell.ring(self.next as u32);
         }
         batch.consume(entry, frames);
-        self.counts.packets += frames as u64;
-        self.counts.bytes += bytes;
-        self.counts.publish(&self.stats);
+        self.stats.packets.add(frames as u64);
+        self.stats.bytes.add(bytes);
         match refusal {
             None => Ok(frames),
             Some(why) => Err(why.after(frames)),
         }
     }
 
-    /// Writes the last descriptor of a frame.
-    #[inline]
-    fn put(&mut self, index: u32, iova: Iova, word1: u64) {
-        self.slots[self.next as usize] = index;
-        self.since_rs += 1;
-        let word1 = if self.since_rs >= RS_EVERY {
-            self.since_rs = 0;
-            self.asked.push_back(self.next);
-            word1 | tx::RS
-        } else {
-            word1
-        };
-        self.ring.store(self.next, iova.0, word1);
-        self.last = (self.next, word1);
-        self.next = self.ring.after(self.next);
-    }
-
-    /// Writes a descriptor that is not the end of a frame.
-    fn put_odd(&mut self, index: u32, word0: u64, word1: u64) {
-        let slot = self.next as usize;
-        self.slots[slot] = index;
-        self.odd[slot] = true;
-        self.odd_in_flight += 1;
-        self.since_rs += 1;
-        self.ring.store(self.next, word0, word1);
-        self.next = self.ring.after(self.next);
-    }
-
-    /// Asks for a write-back of the last frame written, unless that has been done.
-    #[inline]
-    pub(crate) fn ask(&mut self) {
-        let (slot, word1) = self.last;
-        if word1 & tx::RS == 0 {
-            self.last.1 = word1 | tx::RS;
-            self.ring.store_second(slot, word1 | tx::RS);
-            self.asked.push_back(slot);
-            self.since_rs = 0;
-        }
-    }
-
-    /// Ends a call: the last frame can always be reclaimed, and the card is told.
-    #[inline]
-    fn finish(&mut self) {
-        self.ask();
-        self.doorbell.ring(self.next);
-    }
-
-    /// The context that plain frames are checked against, in context slot 0 (ixgbevf.md §10.4).
-    #[cold]
-    fn write_default_context(&mut self) {
-        self.started = true;
-        if self.dialect.checks_context() {
-            let context = TxOffload {
-                l2_len: 14,
-                ..TxOffload::default()
-            }
-            .context();
-            self.contexts[0] = Some(context);
-            self.put_context(0, context);
-        }
-    }
-
-    fn put_context(&mut self, number: usize, (word0, word1): (u64, u64)) {
-        self.counts.contexts += 1;
-        self.put_odd(NO_BUFFER, word0, word1 | (number as u64) << tx::IDX_SHIFT);
-    }
-
-    /// Which context slot a frame with this context uses, and whether it must be written first.
-    fn context_slot(&self, context: (u64, u64)) -> (usize, bool) {
-        if let Some(number) = self.contexts.iter().position(|held| *held == Some(context)) {
-            return (number, false);
-        }
-        // Slot 0 stays the default where plain frames need it.
-        (
-            if self.dialect.checks_context() {
-                1
-            } else {
-                self.victim
-            },
-            true,
-        )
-    }
-
-    /// Sends a frame of several buffers, with offloads, a moved head, or too short to go as it is. Returns entries
-    /// and descriptors taken and bytes sent; no entries when the ring has no room.
-    #[cold]
-    fn send_slow(
-        &mut self,
-        batch: &mut Batch,
-        entry: usize,
-        free: usize,
-    ) -> Result<(usize, usize, usize), Refusal> {
-        let words = &batch.words[entry..batch.entries];
-        let segments = words
-            .iter()
-            .position(|[_, word1]| word1 & rx::EOP != 0)
-            .map_or(words.len(), |last| last + 1);
-        let total: usize = words[..segments]
-            .iter()
-            .map(|[_, word1]| seg_len(*word1))
-            .sum();
-        let headroom = self.pool.config().headroom;
-        let side = match words[0][1] & rx::SIDE {
-            0 => Side {
-                head: headroom,
-                offload: TxOffload::default(),
-            },
-            _ => batch.side[entry],
-        };
-        let offload = side.offload;
-        let wanted = offload != TxOffload::default();
-        if segments > MAX_SEGMENTS {
-            return Err(Refusal::TooManySegments(segments));
-        }
-        let max = if offload.tso_mss.is_some() {
-            MAX_TSO
-        } else {
-            self.max_frame
-        };
-        if total > max {
-            return Err(Refusal::TooLong { len: total, max });
-        }
-        let context = wanted.then(|| offload.context());
-        let (number, write) = context.map_or((0, false), |context| self.context_slot(context));
-        let slots = segments + usize::from(write);
-        if free < slots {
-            return Ok((0, 0, 0));
-        }
-        if let (true, Some(context)) = (write, context) {
-            self.contexts[number] = Some(context);
-            self.victim = 1 - number;
-            self.put_context(number, context);
-        }
-        let first = seg_len(words[0][1]);
-        // SAFETY: the batch owns the entry's index until the ring takes it below.
-        let bytes = unsafe {
-            self.pool
-                .0
-                .bytes(batch.index[entry], side.head.into(), first.max(TINY))
-        };
-        if wanted {
-            offload.prepare(&mut bytes[..first], total);
-        }
-        // The card pads to 60 bytes but wants 17 to start with (ixgbevf.md §10.2).
-        let pad = if segments == 1 {
-            TINY.saturating_sub(first)
-        } else {
-            0
-        };
-        if let Some(tail) = bytes.get_mut(first..first + pad) {
-            tail.fill(0);
-        }
-        let payload = total + pad
-            - if offload.tso_mss.is_some() {
-                offload.headers()
-            } else {
-                0
-            };
-        let mut bits = tx::DATA | (payload as u64) << tx::PAYLEN_SHIFT;
-        if wanted {
-            bits |= offload.data_bits() | (number as u64) << tx::IDX_SHIFT;
-        }
-        if self.dialect.checks_context() {
-            bits |= tx::CC;
-        }
-        for number in 0..segments {
-            let index = batch.index[entry + number];
-            let len = (seg_len(batch.words[entry + number][1]) + pad) as u64;
-            let head = if number == 0 {
-                i64::from(side.head) - i64::from(headroom)
-            } else {
-                0
-            };
-            let iova = self.pool.0.iova(index).offset(head.cast_unsigned());
-            if number + 1 == segments {
-                self.put(index, iova, bits | len | tx::EOP);
-            } else {
-                self.put_odd(index, iova.0, bits | len);
-            }
-        }
-        Ok((segments, slots, total))
-    }
-
-    /// Takes the ring back after the device was reset. Returns the frames that were in it, sent or not.
+    /// Takes the ring back after the device was reset; buffers go home. Returns the frames that were in it and whose
+    /// sending the card has not confirmed.
     pub fn reset(&mut self, _: Quiesced) -> usize {
-        let not_confirmed = self.pending() - self.odd_in_flight;
-        let mut free = Vec::with_capacity(self.pending() as usize);
-        self.take_back_odd(self.next, &mut free);
-        self.pool.0.take_home(&free);
-        for slot in 0..self.ring.size() {
-            self.ring.store(slot, 0, 0);
-        }
-        self.asked.clear();
+        let pool = self.pool.clone();
+        self.reclaim_reported(|indices| pool.0.take_singles(indices));
+        let not_confirmed = self.used() - self.marks.odd();
+        self.release(self.used(), |indices| pool.0.take_singles(indices));
+        self.ring.clear();
         self.next = 0;
         self.clean = 0;
-        self.since_rs = 0;
-        self.contexts = [None; 2];
+        self.free = 0;
+        self.marks.clear();
+        self.contexts = Contexts::default();
         self.started = false;
-        self.counts.not_confirmed += u64::from(not_confirmed);
-        self.counts.publish(&self.stats);
-        not_confirmed as usize
-    }
-}
-
-/// Why a frame cannot be sent, before it is known how many went before it.
-enum Refusal {
-    TooLong { len: usize, max: usize },
-    TooManySegments(usize),
-}
-
-impl Refusal {
-    const fn after(self, sent: usize) -> SendError {
-        match self {
-            Self::TooLong { len, max } => SendError::TooLong { sent, len, max },
-            Self::TooManySegments(segments) => SendError::TooManySegments {
-                sent,
-                segments,
-                max: MAX_SEGMENTS,
-            },
-        }
+        self.stats.not_confirmed.add(not_confirmed as u64);
+        not_confirmed
     }
 }
 
 impl Drop for TxRing {
     fn drop(&mut self) {
-        let pending = self.pending() - self.odd_in_flight_contexts();
-        if pending > 0 {
-            self.pool.0.lose(pending);
+        // Nobody has said that the card will not read them any more.
+        let mut lost = 0;
+        self.release(self.used(), |indices| lost += indices.len());
+        if lost > 0 {
+            self.pool.0.lose(lost as u32);
         }
-    }
-}
-
-impl TxRing {
-    /// Slots in flight that hold no buffer.
-    fn odd_in_flight_contexts(&self) -> u32 {
-        let mut slot = self.clean;
-        let mut contexts = 0;
-        while slot != self.next {
-            contexts += u32::from(self.slots[slot as usize] == NO_BUFFER);
-            slot = self.ring.after(slot);
-        }
-        contexts
     }
 }
 

@@ -93,6 +93,7 @@ fn bad_completions_are_dropped_by_name_and_the_next_frame_arrives() {
         let seen: Vec<_> = stats
             .each()
             .filter(|(name, count)| *count > 0 && !["packets", "bytes"].contains(name))
+            .filter(|(name, _)| !name.starts_with("error_"))
             .collect();
         assert_eq!(seen, [(*counter, 1)], "{word1:#x}");
     }
@@ -149,7 +150,8 @@ fn jumbo_frames_come_and_go_in_several_buffers() {
         assert!(sent[0].bytes == frame, "round {round}");
         assert_eq!(sent[0].word1 >> 46, 9014, "PAYLEN is the whole frame");
     }
-    assert_eq!(toy.tx.reclaim(&mut batch), 5);
+    toy.tx.reclaim(&mut batch);
+    assert_eq!(toy.tx.pending(), 0);
     drop(batch);
     assert_eq!(toy.pool.stats().home, POOL.buffers - 128);
 }

@@ -1,0 +1,61 @@
+//! An array that starts on a cache line.
+
+use std::ops::{Deref, DerefMut};
+
+/// Plain numbers, of which every bit pattern is a value.
+pub(crate) trait Number: Copy {}
+impl Number for u32 {}
+impl Number for [u64; 2] {}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u64; 8]);
+
+/// A fixed array of which the first element is 64-byte aligned, so that a vector's worth of entries is one line.
+pub(crate) struct Lines<T> {
+    memory: Box<[Line]>,
+    _of: std::marker::PhantomData<T>,
+}
+
+impl<T: Number> Lines<T> {
+    /// At least `len` zeros.
+    pub(crate) fn new(len: usize) -> Self {
+        let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+        Self {
+            memory: vec![Line([0; 8]); lines].into_boxed_slice(),
+            _of: std::marker::PhantomData,
+        }
+    }
+}
+
+impl<T: Number> Deref for Lines<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        let len = self.memory.len() * (size_of::<Line>() / size_of::<T>());
+        // SAFETY: as many `T` as fit the lines, which are numbers themselves and stricter aligned.
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), len) }
+    }
+}
+
+impl<T: Number> DerefMut for Lines<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        let len = self.memory.len() * (size_of::<Line>() / size_of::<T>());
+        // SAFETY: as in `deref`.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), len) }
+    }
+}
+
+/// The `len` elements of `slice` from `at` on. They are there, as every caller has seen to.
+#[inline]
+pub(crate) fn window<T>(slice: &[T], at: usize, len: usize) -> &[T] {
+    &slice[at..][..len]
+}
+
+/// As [`window`], to be changed.
+#[inline]
+pub(crate) fn window_mut<T>(slice: &mut [T], at: usize, len: usize) -> &mut [T] {
+    &mut slice[at..][..len]
+}
