@@ -403,7 +403,7 @@ fn igb_strips_tags_once_a_vlan_was_asked_for() {
     for model in [Model::I82576, Model::I350] {
         let mut bed = bed(Card::builder(model));
         let one = bed.vfs[1].mac;
-        let mut seen = |bed: &mut Bed| {
+        let seen = |bed: &mut Bed| {
             bed.wire.put(&frame(one, OUTSIDE, Some(0), 1));
             bed.card.step();
             let (frame, status) = bed.vfs[1].receive_frame().expect("VLAN 0 is everybody's");
