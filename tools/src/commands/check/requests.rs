@@ -10,6 +10,9 @@ use super::{Args, BUFFER, Exchange, WINDOW};
 use crate::roles::BURST;
 use crate::traffic::{Accounts, Tally};
 
+/// Subsystem vendor of the cards QEMU emulates.
+const QEMU: u16 = 0x1af4;
+
 /// One direction.
 #[derive(Debug)]
 struct Way {
@@ -48,6 +51,7 @@ impl Requests {
                     destination: receiver.mac().0.0,
                     longest: args.traffic.frame.longest_len().max(1514),
                     tag: args.vlan,
+                    keeps_flags: sender.ids().subsystem_vendor != QEMU,
                     seed: args.traffic.seed.wrapping_mul(2).wrapping_add(from as u64),
                 },
                 next: 0,
