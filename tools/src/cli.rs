@@ -27,10 +27,15 @@ pub struct Cli {
 
 const GRAMMAR: &str = "\
 Devices:
-  0000:31:10.1, 31:10.1      a PCI function bound to vfio-pci
-  sim:MODEL[/VF][?KEY=VALUE&…]
-                             a VF of a simulated 82576, i350, 82599, x540 or x550; keys: vfs, vf, card, seed, mac, vlan,
-                             trust, mtu. Specs with the same model and `card` name VFs of one card.
+  0000:31:10.1, 31:10.1   a PCI function bound to vfio-pci
+  eth0#1                  VF 1 of the PF behind a network interface
+  *:31:12.*               the VF whose address matches, if there is but one
+  k8s:RESOURCE[/I]        what the Kubernetes SR-IOV device plugin gave this container
+  vfio-user:PATH          a device served on a Unix socket
+  sim:MODEL[/VF][?KEY=VALUE&...]
+                          a VF of a simulated 82576, i350, 82599, x540 or x550;
+                          keys: vfs, vf, card, seed, mac, vlan, trust, mtu; specs
+                          with the same model and card are VFs of one card
 
 Exit status: 0 success, 1 failure, 2 usage.";
 

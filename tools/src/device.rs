@@ -13,7 +13,7 @@ use vfnic_sim::Card;
 const DEFAULT_VFS: u16 = 4;
 
 /// A device spec, as written on the command line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Device {
     text: String,
     kind: Kind,
@@ -21,7 +21,7 @@ pub struct Device {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
-    Real,
+    Real(DeviceSpec),
     Simulated(SimDevice),
 }
 
@@ -49,7 +49,7 @@ impl FromStr for Device {
         let spec: DeviceSpec = plain.parse().map_err(|error| format!("{error}"))?;
         let kind = match spec {
             DeviceSpec::Sim(spec) => Kind::Simulated(SimDevice::new(text, &spec, vf)?),
-            _ => Kind::Real,
+            real => Kind::Real(real),
         };
         Ok(Self {
             text: text.to_owned(),
@@ -141,6 +141,18 @@ fn switch(text: &str, key: &str, value: &str) -> Result<bool, String> {
 static CARDS: Mutex<BTreeMap<(&'static str, String), Arc<Card>>> = Mutex::new(BTreeMap::new());
 
 impl Device {
+    /// Whether `other` means the same device, however written.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Real(one), Kind::Real(two)) => one == two,
+            (Kind::Simulated(one), Kind::Simulated(two)) => {
+                (one.model, &one.card, one.vf) == (two.model, &two.card, two.vf)
+            }
+            _ => false,
+        }
+    }
+
     /// Opens it.
     ///
     /// # Errors
@@ -222,11 +234,22 @@ mod tests {
     #[test]
     fn real_devices_are_left_to_the_driver() {
         for text in ["0000:31:10.1", "31:10.1", "eth0#0"] {
-            assert_eq!(
-                text.parse::<Device>().map(|device| device.kind),
-                Ok(Kind::Real)
-            );
+            let device: Device = text.parse().expect(text);
+            assert!(matches!(device.kind, Kind::Real(_)), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_is_itself_however_written() {
+        let same = |one: &str, two: &str| {
+            let [one, two] = [one, two].map(|text| text.parse::<Device>().expect(text));
+            one.is(&two)
+        };
+        assert!(same("31:10.1", "0000:31:10.1"));
+        assert!(same("sim:x540", "sim:x540/0?vfs=2"));
+        assert!(!same("sim:x540", "sim:x540/1"));
+        assert!(!same("sim:x540?card=a", "sim:x540?card=b"));
+        assert!(!same("31:10.1", "sim:x540"));
     }
 
     #[test]

@@ -16,3 +16,8 @@ pub mod report;
 pub mod roles;
 pub mod stack;
 pub mod traffic;
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

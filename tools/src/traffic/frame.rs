@@ -263,11 +263,10 @@ fn parse_packet(packet: &[u8]) -> Parsed {
     if !ours {
         return Parsed::Foreign;
     }
-    let mut sum = 0u64;
-    for at in [0, 4, 8, 12, 16] {
-        sum += u64::from(read32(head, at));
-    }
-    // The ones' complement sum does not depend on byte order (RFC 1071 §2B), so 32 bits at a time do.
+    let (one, two) = (read64(head, 0), read64(head, 8));
+    let mut sum = (one & 0xFFFF_FFFF) + (one >> 32) + (two & 0xFFFF_FFFF) + (two >> 32);
+    sum += u64::from(read32(head, 16));
+    // RFC 1071: words of any width, folded to 16 bits.
     sum = (sum & 0xFFFF_FFFF) + (sum >> 32);
     sum = (sum & 0xFFFF) + (sum >> 16);
     sum = (sum & 0xFFFF) + (sum >> 16);
@@ -339,7 +338,16 @@ fn read32(head: &PacketHead, at: usize) -> u32 {
 
 #[inline]
 fn read64(head: &PacketHead, at: usize) -> u64 {
-    (u64::from(read32(head, at)) << 32) | u64::from(read32(head, at + 4))
+    u64::from_be_bytes([
+        head[at],
+        head[at + 1],
+        head[at + 2],
+        head[at + 3],
+        head[at + 4],
+        head[at + 5],
+        head[at + 6],
+        head[at + 7],
+    ])
 }
 
 fn be16(value: usize) -> [u8; 2] {

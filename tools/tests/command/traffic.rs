@@ -37,7 +37,7 @@ fn every_model_and_mode_delivers_everything() {
             ]);
             assert_eq!(summary["model"], model);
             assert_eq!(summary["mode"], mode);
-            assert!(count(&summary, "sent") > 1000, "{summary}");
+            assert!(count(&summary, "sent") > 100, "{summary}");
             assert_eq!(summary["sent"], summary["received"], "{summary}");
             for field in ["lost", "duplicated", "reordered", "corrupted"] {
                 assert_eq!(count(&summary, field), 0, "{field}: {summary}");

@@ -140,9 +140,9 @@ struct Summary {
 ///
 /// When a device cannot be opened, or its link does not come up.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    if args.device == args.peer {
+    if args.device.is(&args.peer) {
         return Err(UsageError(format!(
-            "--peer and --device are both {}; name two different VFs",
+            "--peer and --device are both {}: name two different VFs",
             args.device
         ))
         .into());

@@ -14,11 +14,8 @@ pub(super) const ROLES: [&str; 3] = ["generator", "forwarder", "sink"];
 
 /// Bytes of a receive buffer. Longer frames come in several, as they would on hardware.
 const BUFFER: u32 = 2048;
-/// Descriptors in each ring.
-const RING: u16 = 512;
-/// Most frames under way at once when the rate is `max`: enough to keep card and driver busy, few enough to stay in
-/// the caches.
-const WINDOW: usize = 256;
+/// Descriptors in each ring, at least and at most.
+const RING: (usize, usize) = (512, 4096);
 
 /// A card with generator, forwarder and sink on VFs 0, 1 and 2.
 #[derive(Debug)]
@@ -50,9 +47,16 @@ impl Bed {
                 .set_mtu(mtu)
                 .context("cannot give the PF a larger MTU")?;
         }
+        let buffers = frame.longest_len().div_ceil(BUFFER as usize);
+        // A ring holds one descriptor less than it has.
+        let ring = (usize::from(args.window) * buffers + 1)
+            .next_multiple_of(8)
+            .clamp(RING.0, RING.1);
+        let window = usize::from(args.window).min((ring - 1) / buffers);
+        let ring = u16::try_from(ring).unwrap_or(u16::MAX);
         let config = PortConfig::default()
             .queues(QueueCount::Exactly(args.queues))
-            .rings(RING, RING)
+            .rings(ring, ring)
             .buffer_size(BUFFER)
             .mtu(mtu);
         let start = Instant::now();
@@ -68,11 +72,10 @@ impl Bed {
             pairs.push(started.with_context(|| format!("cannot start the {role}"))?);
             ports.push(port);
         }
-        let buffers = frame.longest_len().div_ceil(BUFFER as usize);
         let mut bed = Self {
             ports,
             card,
-            window: (usize::from(RING - 1) / buffers).min(WINDOW),
+            window,
             ready_after: Duration::ZERO,
             card_cpu_before: Duration::ZERO,
         };

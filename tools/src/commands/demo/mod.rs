@@ -50,6 +50,9 @@ pub struct Args {
     /// Queue pairs of each VF
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     queues: u16,
+    /// Frames under way at most, with `--rate max`: fewer for latency, more for throughput
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4095))]
+    window: u16,
     /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
