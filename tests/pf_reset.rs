@@ -268,6 +268,37 @@ for_every_model! {
         card.assert_no_violations();
     }
 
+    fn a_queue_that_cannot_be_had_is_no_loop_of_resets(model) {
+        use vfnic_sim::{Action, Point, Rule};
+        let card = card(model, 2);
+        let mut left = Station::new(&card, 0, PortConfig::default());
+        let mut right = Station::new(&card, 1, PortConfig::default());
+        // From the next time on the receive queue cannot be enabled.
+        card.faults().add(Rule::new(Point::QueueEnable, Action::Drop).only(0).on_vf(0));
+        card.pf().reset(5 * MS);
+        for _ in 0..20 {
+            left.run(&card, 1000 * MS);
+        }
+        let resets = left.port.stats().get("recoveries").expect("a counter");
+        assert!((3..=12).contains(&resets), "{resets} recoveries in 20 s");
+        card.faults().clear();
+        left.run(&card, 3000 * MS);
+        recover(&card, &mut [&mut left, &mut right]);
+        exchange(&card, &mut left, &mut right);
+        // And with nobody using the queues there is nothing to see, and nothing to do.
+        let before = left.port.stats().get("recoveries");
+        card.pf().reset(5 * MS);
+        for _ in 0..200 {
+            card.run_for(50 * MS);
+            left.port.poll_control().expect("there");
+        }
+        assert_eq!(left.port.stats().get("recoveries"), before.map(|count| count + 1));
+        recover(&card, &mut [&mut left, &mut right]);
+        exchange(&card, &mut left, &mut right);
+        drop((left, right));
+        card.assert_no_violations();
+    }
+
     fn an_address_the_administrator_changes_is_taken_over(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());

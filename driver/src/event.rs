@@ -19,9 +19,10 @@ pub enum Event {
     LinkDown,
     /// The PF was reset, or forgot this VF. Traffic stands still; the port recovers by itself.
     PfReset,
-    /// Traffic runs again, with everything configured as before.
+    /// Traffic runs again, with everything configured as before. Each queue comes back when it is next used: its
+    /// buffers are its thread's, and nobody else touches them.
     Recovered {
-        /// From noticing the reset to the queues being up.
+        /// From noticing the reset to the VF being ready for its queues.
         took: Duration,
     },
     /// The PF gave the VF another address; see [`Port::mac`](crate::Port::mac).

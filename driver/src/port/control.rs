@@ -61,7 +61,8 @@ pub(crate) struct Control {
     pub(crate) trouble: Option<Cause>,
     /// Nothing was done to the device since the last handshake.
     pub(crate) fresh: bool,
-    pub(crate) removal_told: bool,
+    /// When the last recovery for a lost queue began.
+    pub(crate) lost_queue: Option<Duration>,
     /// When counters were last read, and the queues last looked at.
     pub(crate) looked: Duration,
     pub(crate) hang: crate::port::watch::HangWatch,
@@ -94,7 +95,7 @@ impl Control {
             totals: HwTotals::new(device.family.counters()),
             trouble: None,
             fresh: false,
-            removal_told: false,
+            lost_queue: None,
             looked: Duration::ZERO,
             hang: crate::port::watch::HangWatch::default(),
         }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     /// The present life of the queues, for as long as anybody holds one.
     run: Mutex<Weak<Run>>,
     pair_stats: Mutex<Vec<PairStats>>,
+    /// The administrator's wish was told.
+    pub(crate) removal_told: AtomicBool,
     /// What queues of former starts counted.
     retired: Mutex<BTreeMap<String, u64>>,
 }
@@ -137,6 +140,7 @@ impl Shared {
             published: Mutex::new(published),
             run: Mutex::new(Weak::new()),
             pair_stats: Mutex::new(Vec::new()),
+            removal_told: AtomicBool::new(false),
             retired: Mutex::new(BTreeMap::new()),
         }
     }

@@ -44,13 +44,13 @@ impl Port {
     pub fn start(&self) -> Result<Vec<QueuePair>, Error> {
         let shared = &self.shared;
         let device = &shared.device;
-        if shared.run().is_some() {
-            return Err(Error::State {
-                device: device.name.clone(),
-                what: "start was asked for, but queues of an earlier start still exist; stop the port and drop them first",
-            });
-        }
         let pairs = shared.with_control("starting", async |control| {
+            if shared.run().is_some() {
+                return Err(Error::State {
+                    device: device.name.clone(),
+                    what: "start was asked for, but queues of an earlier start still exist; stop the port and drop them first",
+                });
+            }
             if !device.is_bus_master() {
                 // Somebody reset the function since it was opened.
                 device.rewire()?;

@@ -1,6 +1,7 @@
 //! Looking after a port that runs: a few register reads each time `poll_control` is called.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::family::Io;
@@ -20,6 +21,8 @@ const LEAST: Duration = Duration::from_millis(1);
 const IDLE: Duration = Duration::from_millis(100);
 /// How long a message of the PF's may keep a call waiting for the buffer; it is looked at again in the next.
 const COLLECT: Duration = Duration::from_millis(2);
+/// Least time between two resets for the sake of a queue that is off.
+const LOST_REST: Duration = Duration::from_secs(2);
 /// How often counters are read and queues looked at.
 const CLOSELY: Duration = Duration::from_millis(500);
 
@@ -70,7 +73,7 @@ impl Shared {
     /// See [`Port::poll_control`](crate::Port::poll_control).
     pub(crate) fn poll_control(self: &Arc<Self>) -> Result<Duration, Error> {
         let mut slot = self.slot();
-        let bus_error = self.outside_events(&mut slot);
+        let bus_error = self.outside_events();
         if let Slot::Idle(control) = &mut *slot {
             let cause = match block_on(&self.ticker, self.watch(control, bus_error)) {
                 Ok(cause) => cause,
@@ -105,14 +108,12 @@ impl Shared {
     }
 
     /// What the backend has to say. True when the bus reported an error.
-    fn outside_events(&self, slot: &mut Slot) -> bool {
+    fn outside_events(&self) -> bool {
         if let Some(event) = self.device.function.request_event()
             && event.take() > 0
-            && let Slot::Idle(control) = slot
-            && !control.removal_told
-        {
             // It is signalled again and again until the device is released.
-            control.removal_told = true;
+            && !self.removal_told.swap(true, Ordering::Relaxed)
+        {
             log::warn!(
                 "{}: the administrator wants the device back",
                 self.device.name
@@ -226,7 +227,15 @@ impl Shared {
             return Ok(None);
         };
         if run.has_lost_a_queue()? || !self.device.is_bus_master() {
-            return Ok(Some(Cause::LostQueue));
+            let now = io.ticker.now();
+            // A queue that cannot be had at all must not become a loop of resets.
+            if control
+                .lost_queue
+                .is_none_or(|last| now.saturating_sub(last) >= LOST_REST)
+            {
+                control.lost_queue = Some(now);
+                return Ok(Some(Cause::LostQueue));
+            }
         }
         if !control.link.is_up() {
             control.hang.forget();

@@ -76,8 +76,8 @@ struct QueueWatch {
 struct HalfWatch {
     /// Generation it was last enabled in, plus one; 0 when it is not enabled.
     enabled_in: AtomicU32,
-    /// It could not be brought up.
-    fault: AtomicBool,
+    /// Generation in which it could not be brought up, or down, plus one.
+    fault_in: AtomicU32,
 }
 
 /// Which half.
@@ -237,13 +237,14 @@ impl Run {
                 let Some(watch) = self.watch(queue, direction) else {
                     continue;
                 };
-                if watch.fault.load(Ordering::Relaxed) {
+                let here = before.wrapping_add(1);
+                if watch.fault_in.load(Ordering::Relaxed) == here {
                     return Ok(true);
                 }
                 // Under the gate no half is in the middle of programming it.
                 let gate = self.gate();
                 let enabled = watch.enabled_in.load(Ordering::Relaxed);
-                let lost = enabled == before.wrapping_add(1)
+                let lost = enabled == here
                     && !self
                         .device
                         .family
@@ -381,7 +382,12 @@ impl Life {
         }
         let result = program(self.io());
         if let Some(watch) = self.run.watch(self.queue, self.direction) {
-            watch.fault.store(result.is_err(), Ordering::Relaxed);
+            let fault = if result.is_err() {
+                generation.wrapping_add(1)
+            } else {
+                0
+            };
+            watch.fault_in.store(fault, Ordering::Relaxed);
             // Set even if it failed: the queue may be enabled all the same, and has to be disabled before it is left.
             watch
                 .enabled_in
@@ -399,7 +405,10 @@ impl Life {
 
     fn fail(&self) {
         if let Some(watch) = self.run.watch(self.queue, self.direction) {
-            watch.fault.store(true, Ordering::Relaxed);
+            let generation = self.run.generation.load(Ordering::Relaxed);
+            watch
+                .fault_in
+                .store(generation.wrapping_add(1), Ordering::Relaxed);
         }
     }
 }
