@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Station, assert_nothing_but_late_tails, build, frame};
 use vfnic::{Error, Port, PortConfig, PortState};
-use vfnic_hw::{Clock, Model};
+use vfnic_hw::Model;
 use vfnic_sim::{Action, Card, Point, Rule};
 
 const MS: Duration = Duration::from_millis(1);
