@@ -5,7 +5,7 @@ use vfnic_hw::Model;
 use vfnic_sim::Mapping;
 use vfnic_sim::data::{DropReason, Fault, Point, Ring, RingViolation, RxSettings};
 
-use crate::rig::{self, CC, Context, DATA, EOP, RS, Rig, SIZE, frame, mac, plain};
+use crate::rig::{self, CC, Context, DATA, EOP, Got, RS, Rig, SIZE, frame, mac, plain};
 
 #[test]
 fn g1_a_tail_beyond_the_ring_is_empty_and_told_once() {
@@ -253,12 +253,7 @@ fn planned_faults_happen_where_they_are_planned() {
         rig.tick();
         rig
     };
-    let lens = |rig: &mut Rig| {
-        rig.got(1, 0)
-            .iter()
-            .map(crate::rig::Got::len)
-            .collect::<Vec<_>>()
-    };
+    let lens = |rig: &mut Rig| rig.got(1, 0).iter().map(Got::len).collect::<Vec<_>>();
     let mut rig = run(
         Point::RxWriteBack,
         Fault::Rewrite {

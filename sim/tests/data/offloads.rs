@@ -75,7 +75,7 @@ fn template(request: &Request) -> (Vec<u8>, usize, usize) {
     }
     if !request.ipv6 {
         // Zero and all ones are the same sum; drivers use either.
-        frame[24..26].fill(if request.payload.len() % 2 == 0 {
+        frame[24..26].fill(if request.payload.len().is_multiple_of(2) {
             0
         } else {
             0xff
@@ -137,7 +137,7 @@ fn check(model: Model, request: &Request) {
     }
     submit(&mut rig, request);
     let frames = rig.frames(1);
-    let mss = request.mss.unwrap_or(request.payload.len().max(1));
+    let mss = request.mss.unwrap_or_else(|| request.payload.len().max(1));
     let wanted: Vec<&[u8]> = if request.mss.is_some() {
         request.payload.chunks(mss).collect()
     } else {

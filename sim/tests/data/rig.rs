@@ -107,7 +107,6 @@ const QUEUES: u8 = 2;
 /// One VF's rings and memory; queue 0 unless said otherwise.
 #[derive(Debug)]
 pub(crate) struct Vf {
-    pub(crate) pool: u8,
     pub(crate) base: u64,
     pub(crate) region: DmaRegion,
     pub(crate) space: Arc<Space>,
@@ -324,7 +323,6 @@ impl Rig {
             let region = space.map(base, MEMORY);
             rig.path.set_space(pool, Some(space.clone()));
             rig.vfs.push(Vf {
-                pool,
                 base,
                 region,
                 space,
