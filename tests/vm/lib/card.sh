@@ -1,0 +1,99 @@
+# A simulated card on the host, served to a guest over vfio-user.
+#
+# card_start serves it and leaves in $card_args what QEMU needs to have its VFs, each behind a root port of its own, and a
+# third serial port: on it a guest asks for what only the host can do, one line a request, one line an answer
+# (tests/vm/guest/linux/card.sh). card_stop ends it and counts how it ended and what the card has to say about its drivers.
+
+# card_start NAME MODEL VFS SIM-SERVE-ARG…: serves a card of these; $card_dir has its sockets.
+card_start() {
+  card_name=$1 card_dir=$vm_run/$1.card card_model=$2
+  local vfs=$3 vf
+  shift 3
+  rm -rf "$card_dir"
+  mkdir -p "$card_dir"
+  mkfifo "$card_dir/ready" "$card_dir/host.in" "$card_dir/host.out"
+  "$binary" sim serve --model "$card_model" --vfs "$vfs" --socket-dir "$card_dir" "$@" \
+    >"$card_dir/ready" 2>"$card_dir/log" 9>&- &
+  card_pid=$!
+  grep -q -m 1 ^ready "$card_dir/ready" || { failed "vm $bed/$card_name: sim serve: $(cat "$card_dir/log")"; return 1; }
+  card_args=(-machine q35,memory-backend=ram -m "${card_memory:-512M}" -smp 2
+    -object memory-backend-memfd,id=ram,size="${card_memory:-512M}",share=on
+    -chardev "pipe,id=host,path=$card_dir/host" -serial chardev:host)
+  for ((vf = 0; vf < vfs; vf++)); do
+    card_args+=(-device "pcie-root-port,id=port$vf,slot=$((vf + 1)),chassis=$((vf + 1))"
+      -device '{"driver":"vfio-user-pci","bus":"port'$vf'","socket":{"type":"unix","path":"'"$card_dir/vf$vf.sock"'"}}')
+  done
+  card_answers 9>&- &
+  card_answers_pid=$!
+}
+
+# Answers the guest's requests: `set KNOBS…` and `counters VF`.
+card_answers() {
+  local request what rest
+  while read -r request; do
+    what=${request%% *} rest=${request#* }
+    echo "$request" >>"$card_dir/requests"
+    case $what in
+      # shellcheck disable=SC2086 # knobs are words
+      set) "$binary" sim set "$card_dir" $rest 2>&1 && echo ok || echo refused ;;
+      counters) "$binary" sim show "$card_dir" | card_counters "$rest" ;;
+      *) echo "no such request" ;;
+    esac | tr '\n' ' ' | sed 's/ *$/\n/'
+  done <"$card_dir/host.out" >"$card_dir/host.in"
+}
+
+# card_counters VF: frames delivered to a VF, sent by it and dropped, out of `sim show`.
+card_counters() {
+  awk -v vf="$1" '
+    $1 == "vf" { here = $2 == vf }
+    /^wire/ { here = 0 }
+    here && $1 == "received" { sub("\\(", "", $4); received = $4; for (i = 1; i < NF; i++) if ($i == "sent") sent = $(i + 1) }
+    here && $1 == "dropped:" { gsub(",", ""); for (i = 3; i <= NF; i += 2) dropped += $i }
+    END { print "ok", received + 0, sent + 0, dropped + 0 }'
+}
+
+# card_stop: ends it; the card must have seen no breach of the hardware's rules (but those that match $card_provoked), and
+# the server must end at once.
+card_stop() {
+  local breaches status=0 name="vm $bed/$card_name"
+  "$binary" sim show "$card_dir" | grep -Ev "^violation:.*(${card_provoked:-^$})" >"$card_dir/shown" || true
+  breaches=$(grep -c ^violation: "$card_dir/shown") || true
+  if ((breaches)); then
+    failed "$name card: $breaches breaches of the hardware's rules"
+    grep -m 10 ^violation: "$card_dir/shown" | sed 's/^/    /'
+  else
+    passed "$name card: no breach of the hardware's rules"
+  fi
+  kill "$card_pid"
+  wait "$card_pid" || status=$?
+  kill "$card_answers_pid" 2>/dev/null || true
+  wait "$card_answers_pid" 2>/dev/null || true
+  if ((status)); then failed "$name card: sim serve ended with $status: $(tail -n 3 "$card_dir/log")"; else passed "$name card: served to the end"; fi
+}
+
+# linux_bed DRIVER MBPS MODEL…: the scenarios of tests/vm/guest/linux with the kernel's own driver on cards of these models.
+linux_bed() {
+  local driver=$1 speed=$2 model image=$vm_run/image tools=$vm_cache/linux
+  # ixgbevf's register test (ethtool -t offline) writes its patterns to the tail of an enabled ring; and no driver can know
+  # that the PF has just reset the port under it (docs/fidelity.md).
+  local card_provoked='tail (23130|42405|65535) in a ring|written before the queue read as enabled'
+  shift 2
+  if ! fetch_tree "$tools" trixie ethtool iperf3; then
+    skipped "vm $bed" "$fetch_problem"
+    return
+  fi
+  binary=$(guest_binary)
+  image_new "$image"
+  image_modules "$image" "$vm_kernel" "$driver" 8021q
+  image_program "$image" "$tools" usr/sbin/ethtool
+  image_program "$image" "$tools" usr/bin/iperf3
+  # It ends its threads with pthread_cancel, for which the C library loads this.
+  cp -L "$tools/usr/lib/x86_64-linux-gnu/libgcc_s.so.1" "$image/usr/lib/"
+  image_pack "$image" "$image.initrd"
+  for model in ${CARD_MODELS:-"$@"}; do
+    card_start "$model" "$model" 2 || continue
+    vm_append="card_driver=$driver card_speed=$speed" \
+      boot "$model" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" "${card_args[@]}"
+    card_stop
+  done
+}
