@@ -4,6 +4,7 @@ mod metrics;
 mod serve;
 mod set;
 mod show;
+mod wire;
 
 use std::path::{Path, PathBuf};
 

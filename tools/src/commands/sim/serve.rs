@@ -5,7 +5,6 @@ use std::io::{BufWriter, Read};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,6 +17,7 @@ use vfnic_sim::serve::{CardVf, Control, Counters, Limits, Server, Trace, show};
 use vfnic_sim::{Card, FaultPlan, PfPersonality};
 
 use super::metrics;
+use super::wire::Wire;
 use crate::cli::Outcome;
 use crate::output;
 
@@ -41,7 +41,10 @@ pub(super) struct Args {
     socket_dir: PathBuf,
     /// What is on the wire: none, loopback, tap:NAME, pcap:IN[,OUT] or peer:DIR
     #[arg(long, value_name = "WIRE", default_value = "none")]
-    uplink: Uplink,
+    uplink: Wire,
+    /// What is behind the PF's own port: none or tap:NAME, the host's network stack
+    #[arg(long, value_name = "WIRE", default_value = "none")]
+    host: Wire,
     /// Which PF driver answers the VFs' mailboxes
     #[arg(long, value_name = "DRIVER", default_value = "linux")]
     pf: PfDriver,
@@ -62,6 +65,7 @@ pub(super) struct Args {
 const EXAMPLES: &str = "\
 Examples:
   vfnic sim serve --model 82599 --vfs 2 --socket-dir /run/card
+  vfnic sim serve --model x540 --socket-dir /run/card --uplink tap:card0
   vfnic sim serve --model i350 --socket-dir /run/card --trace /tmp/accesses --metrics 127.0.0.1:9100
   vfnic sim serve --model x550 --socket-dir /run/card --fault 'interrupt=drop,ppm=1000'";
 
@@ -71,25 +75,6 @@ enum PfDriver {
     Linux,
     /// DPDK's
     Dpdk,
-}
-
-/// What is on the wire.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Uplink {
-    None,
-}
-
-impl FromStr for Uplink {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "none" => Ok(Self::None),
-            _ => Err(format!(
-                "`{text}` is no wire this build can connect; there is none"
-            )),
-        }
-    }
 }
 
 fn fault_plan(text: &str) -> anyhow::Result<FaultPlan> {
@@ -118,8 +103,11 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         .threaded()
         .build()?;
     let card = Arc::new(card);
-    match args.uplink {
-        Uplink::None => {}
+    if let Some(port) = args.uplink.connect(&card)? {
+        card.set_uplink(port);
+    }
+    if let Some(port) = args.host.connect(&card)? {
+        card.set_host(port);
     }
     let mut functions = CardVf::all(&card);
     let trace = match &args.trace {
