@@ -317,6 +317,22 @@ impl Windows {
         Some(Descriptors(words.as_chunks::<2>().0.get(..count)?))
     }
 
+    /// Asks the CPU for the lines of `count` descriptors that will be wanted next, for writing or for reading.
+    #[inline]
+    pub(crate) fn prefetch(&self, iova: u64, count: usize, direction: Direction) {
+        let Some(slice) = self.get(iova, count * 16, direction) else {
+            return;
+        };
+        for line in (0..slice.len()).step_by(64) {
+            if let Ok(line) = slice.offset(line) {
+                match direction {
+                    Direction::Read => prefetch_read(&line),
+                    Direction::Write => prefetch_write(&line),
+                }
+            }
+        }
+    }
+
     /// Publishes one write-back, as [`Descriptors::publish`] does.
     #[inline]
     pub(crate) fn write_back(

@@ -310,6 +310,10 @@ impl TxQueue {
         let iova = self.base.ring.at(head);
         let descriptors = &mut group.descriptors[..want];
         let got = self.base.windows.fetch(space, iova, descriptors);
+        // The next group's lines travel while this one is worked on.
+        let ahead = (available - got.min(available)).min(GROUP);
+        let next = self.base.ring.at(head).wrapping_add(got as u64 * 16);
+        self.base.windows.prefetch(next, ahead, Direction::Read);
         let first = group.descriptors[0][0];
         let windows = &self.base.data_windows;
         let Some(mapping) = windows.mapping(first, Direction::Read) else {
