@@ -36,6 +36,8 @@ impl Forwarder {
     pub fn forward(&mut self, rx: &mut RxQueue, tx: &mut TxQueue) -> Result<usize, QueueError> {
         if self.batch.is_empty() {
             if rx.receive(&mut self.batch)? == 0 {
+                // A poller does not sleep over a queue full of finished frames.
+                tx.reclaim(&mut self.batch);
                 return Ok(0);
             }
             for mut frame in self.batch.frames_mut() {

@@ -81,11 +81,18 @@ impl Source {
     /// When the queue is over.
     pub fn flush(&mut self, queue: &mut TxQueue) -> Result<usize, QueueError> {
         if self.batch.is_empty() {
-            return Ok(0);
+            return Ok(self.idle(queue));
         }
         let taken = queue.send(&mut self.batch)?;
         self.sent += taken as u64;
         Ok(taken)
+    }
+
+    /// Sends nothing, but takes back what has been sent: a queue full of finished frames is work left undone, and a
+    /// poller does not sleep over it. Returns 0.
+    pub fn idle(&mut self, queue: &mut TxQueue) -> usize {
+        queue.reclaim(&mut self.batch);
+        0
     }
 
     /// Frames that wait for the queue.

@@ -165,6 +165,23 @@ impl Bed {
         all
     }
 
+    /// Logs every counter there is, to find out where frames went.
+    pub(super) fn log_counters(&self) {
+        for ((vf, role), port) in (0..).zip(ROLES).zip(&self.ports) {
+            if let Err(error) = port.refresh_stats() {
+                log::debug!("{role}: {error}");
+            }
+            let counters: Vec<String> = port
+                .stats()
+                .iter()
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect();
+            log::debug!("{role}: {}", counters.join(", "));
+            log::debug!("{role} on the card: {:?}", self.card.vf_stats(vf));
+        }
+    }
+
     /// Breaches of the hardware's rules that the card recorded.
     pub(super) fn violations(&self) -> Vec<String> {
         self.card

@@ -102,6 +102,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .join()
         .map_err(|_| anyhow::anyhow!("the driver's thread panicked"))??;
     let summary = progress.finish(&args, &done, &bed)?;
+    if !summary.good() {
+        bed.log_counters();
+    }
     drop(done.pairs);
     bed.close()?;
     if args.json {

@@ -103,7 +103,7 @@ impl Roles {
                         let now = self.clock.now().min(self.duration - 1);
                         source.send_due(&mut pair.tx, pacer, now)?
                     }
-                    None if room == 0 => 0,
+                    None if room == 0 => source.idle(&mut pair.tx),
                     None => {
                         let room = usize::try_from(room).unwrap_or(usize::MAX);
                         source.send(&mut pair.tx, room, self.clock.now())?
@@ -257,7 +257,12 @@ impl Worker {
                 self.roles.written_off = self.roles.written_off.max(missing);
             }
             if now.saturating_sub(last_arrival) > STALL {
-                log::debug!("{} frames taken for lost", self.roles.under_way());
+                log::debug!(
+                    "{} frames taken for lost, {} of them wait for a transmit queue; {:?}",
+                    self.roles.under_way(),
+                    self.roles.waiting(),
+                    self.poller.stats()
+                );
                 self.roles.written_off += self.roles.under_way();
                 last_arrival = now;
             }
