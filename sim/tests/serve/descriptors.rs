@@ -108,6 +108,7 @@ fn v07_descriptors_that_are_no_memory() {
 }
 
 #[test]
+#[ignore = "its control is not sure: the kernel does not always hold up the close of a lingering connection"]
 fn v07_descriptors_whose_close_takes_for_ever() {
     use std::io::Write;
     let bed = Bed::new();
