@@ -5,7 +5,12 @@
 //! before, and the look that follows sees it. There is no third case as long as arming has *arrived* at the device
 //! before that look.
 
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::Ordering;
+
+#[cfg(loom)]
+use loom::sync::atomic::fence;
+#[cfg(not(loom))]
+use std::sync::atomic::fence;
 
 /// The device's side of waiting.
 pub(crate) trait Vectors {
@@ -113,5 +118,109 @@ mod tests {
                 Armed::Sleep => assert!(device.fired.get(), "lost at step {arrives_at}"),
             }
         }
+    }
+}
+
+/// Every interleaving, and every order that the memory model lets the two sides see each other's stores in:
+/// `RUSTFLAGS='--cfg loom' cargo test -p vfnic --lib loom`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+
+    use super::*;
+
+    const CAUSE: u8 = 1;
+    const UNMASKED: u8 = 2;
+
+    /// A device whose registers are one word that only the bus orders: nothing that happens on it says anything about
+    /// memory, so that all the order there is comes from the fences.
+    struct Device {
+        frame: AtomicBool,
+        registers: AtomicU8,
+        fired: AtomicBool,
+    }
+
+    impl Device {
+        fn new() -> Arc<Self> {
+            Arc::new(Self {
+                frame: AtomicBool::new(false),
+                registers: AtomicU8::new(0),
+                fired: AtomicBool::new(false),
+            })
+        }
+
+        /// The card's side: the frame, then its cause, which PCI's rules for posted writes keep in order.
+        fn deliver(&self) {
+            self.frame.store(true, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            let before = self.registers.fetch_or(CAUSE, Ordering::Relaxed);
+            if before & UNMASKED != 0 {
+                self.fired.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    impl Vectors for Device {
+        fn arm(&self) {
+            // What was pending is lost, as where the cause is cleared by the write that unmasks.
+            self.registers.swap(UNMASKED, Ordering::Relaxed);
+        }
+
+        fn mask(&self) {
+            self.registers.fetch_and(!UNMASKED, Ordering::Relaxed);
+        }
+    }
+
+    impl Work for Device {
+        fn has_work(&self) -> bool {
+            self.frame.load(Ordering::Relaxed)
+        }
+    }
+
+    /// A frame comes while the other side gets ready to sleep as `step` says: it is seen, or it wakes.
+    fn nobody_sleeps_through_a_frame(step: fn(&Device) -> Armed) {
+        loom::model(move || {
+            let device = Device::new();
+            let card = {
+                let device = Arc::clone(&device);
+                loom::thread::spawn(move || device.deliver())
+            };
+            let armed = step(&device);
+            card.join().expect("the card's thread ends");
+            assert!(
+                armed == Armed::Work || device.fired.load(Ordering::Relaxed),
+                "asleep, with a frame in memory and no message on its way"
+            );
+        });
+    }
+
+    #[test]
+    fn no_wake_up_is_missed() {
+        nobody_sleeps_through_a_frame(|device| arm_and_look(device, device));
+    }
+
+    #[test]
+    #[should_panic(expected = "asleep")]
+    fn without_the_fence_one_is_missed() {
+        nobody_sleeps_through_a_frame(|device| {
+            device.arm();
+            if device.has_work() {
+                Armed::Work
+            } else {
+                Armed::Sleep
+            }
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "asleep")]
+    fn looking_before_arming_misses_one() {
+        nobody_sleeps_through_a_frame(|device| {
+            let seen = device.has_work();
+            fence(Ordering::SeqCst);
+            device.arm();
+            if seen { Armed::Work } else { Armed::Sleep }
+        });
     }
 }
