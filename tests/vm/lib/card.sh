@@ -1,13 +1,14 @@
 # A simulated card on the host, served to a guest over vfio-user.
 #
-# card_start serves it and leaves in $card_args what QEMU needs to have its VFs, each behind a root port of its own, and a
-# third serial port: on it a guest asks for what only the host can do, one line a request, one line an answer
-# (tests/vm/guest/linux/card.sh). card_stop ends it and counts how it ended and what the card has to say about its drivers.
+# card_start serves it and leaves in $card_machine the memory that a guest must have, in $card_line a third serial port on
+# which a guest asks for what only the host can do, one line a request, one line an answer (tests/vm/guest/linux/card.sh).
+# card_vf adds a VF to $card_devices, behind a root port of its own. card_stop ends the card and counts how it ended and what
+# it has to say about its drivers.
 
 # card_start NAME MODEL VFS SIM-SERVE-ARG…: serves a card of these; $card_dir has its sockets.
 card_start() {
   card_name=$1 card_dir=$vm_run/$1.card card_model=$2
-  local vfs=$3 vf
+  local vfs=$3
   shift 3
   rm -rf "$card_dir"
   mkdir -p "$card_dir"
@@ -16,15 +17,18 @@ card_start() {
     >"$card_dir/ready" 2>"$card_dir/log" 9>&- &
   card_pid=$!
   grep -q -m 1 ^ready "$card_dir/ready" || { failed "vm $bed/$card_name: sim serve: $(cat "$card_dir/log")"; return 1; }
-  card_args=(-machine q35,memory-backend=ram -m "${card_memory:-512M}" -smp 2
-    -object memory-backend-memfd,id=ram,size="${card_memory:-512M}",share=on
-    -chardev "pipe,id=host,path=$card_dir/host" -serial chardev:host)
-  for ((vf = 0; vf < vfs; vf++)); do
-    card_args+=(-device "pcie-root-port,id=port$vf,slot=$((vf + 1)),chassis=$((vf + 1))"
-      -device '{"driver":"vfio-user-pci","bus":"port'$vf'","socket":{"type":"unix","path":"'"$card_dir/vf$vf.sock"'"}}')
-  done
+  card_machine=(-machine q35,memory-backend=ram -m 512M -smp 2 -object memory-backend-memfd,id=ram,size=512M,share=on)
+  card_line=(-chardev "pipe,id=host,path=$card_dir/host" -serial chardev:host)
+  card_devices=()
   card_answers 9>&- &
   card_answers_pid=$!
+}
+
+# card_vf VF: one more VF for the next guest.
+card_vf() {
+  local slot=$((${#card_devices[@]} / 4 + 1))
+  card_devices+=(-device "pcie-root-port,id=port$slot,slot=$slot,chassis=$slot"
+    -device '{"driver":"vfio-user-pci","bus":"port'$slot'","socket":{"type":"unix","path":"'"$card_dir/vf$1.sock"'"}}')
 }
 
 # Answers the guest's requests: `set KNOBS…` and `counters VF`.
@@ -75,8 +79,8 @@ card_stop() {
 linux_bed() {
   local driver=$1 speed=$2 model image=$vm_run/image tools=$vm_cache/linux
   # ixgbevf's register test (ethtool -t offline) writes its patterns to the tail of an enabled ring; and no driver can know
-  # that the PF has just reset the port under it (docs/fidelity.md).
-  local card_provoked='tail (23130|42405|65535) in a ring|written before the queue read as enabled'
+  # that the PF has just reset the port under it, ring lengths and enables included (docs/fidelity.md).
+  local card_provoked='tail (23130|42405|65535) in a ring|written before the queue read as enabled|ring length 0 is|in a ring of 0 descriptors'
   shift 2
   if ! fetch_tree "$tools" trixie ethtool iperf3; then
     skipped "vm $bed" "$fetch_problem"
@@ -92,8 +96,26 @@ linux_bed() {
   image_pack "$image" "$image.initrd"
   for model in ${CARD_MODELS:-"$@"}; do
     card_start "$model" "$model" 2 || continue
+    card_vf 0
+    card_vf 1
     vm_append="card_driver=$driver card_speed=$speed" \
-      boot "$model" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" "${card_args[@]}"
+      boot "$model" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" \
+      "${card_machine[@]}" "${card_line[@]}" "${card_devices[@]}"
     card_stop
   done
+  linux_pair "$1"
+}
+
+# linux_pair MODEL: two guests with a VF each, one asking, one answering.
+linux_pair() {
+  local answering image=$vm_run/image
+  card_start "pair-$1" "$1" 2 || return 0
+  card_vf 0
+  boot "pair-$1-answering" 180 "$vm_kernel" "$image.initrd" linux/answering "${card_machine[@]}" "${card_devices[@]}" &
+  answering=$!
+  card_devices=()
+  card_vf 1
+  boot "pair-$1-asking" 180 "$vm_kernel" "$image.initrd" linux/asking "${card_machine[@]}" "${card_devices[@]}"
+  wait "$answering"
+  card_stop
 }

@@ -9,14 +9,15 @@ counted() {
   for side in 0 1; do
     if [ "$side" = 0 ]; then dev=$a inside=''; else dev=$b inside=$there; fi
     host counters "$side"
-    # shellcheck disable=SC2086 # words
-    set -- "$1" $answer
+    # shellcheck disable=SC2046 # words: what there was before the driver was loaded, and what there is now
+    set -- "$1" $(eval "echo \$before$side") ${answer#ok }
     $inside ethtool -S "$dev" >/tmp/out
     rx=$(awk '/^ *rx_packets:/ { print $2 }' /tmp/out) tx=$(awk '/^ *tx_packets:/ { print $2 }' /tmp/out)
-    if [ "$rx" = "$3" ] && [ "$tx" = "$4" ]; then
-      pass "$1-side-$side" "$rx in, $tx out, $5 dropped by the card"
+    card_rx=$(($5 - $2)) card_tx=$(($6 - $3)) dropped=$(($7 - $4))
+    if [ "$rx" = "$card_rx" ] && [ "$tx" = "$card_tx" ]; then
+      pass "$1-side-$side" "$rx in, $tx out, $dropped dropped by the card"
     else
-      fail "$1-side-$side" "driver $rx in, $tx out; card $3, $4; $5 dropped"
+      fail "$1-side-$side" "driver $rx in, $tx out; card $card_rx, $card_tx; $dropped dropped"
     fi
   done
 }
@@ -38,7 +39,7 @@ measure() {
   echo "# $measure_name: $(grep -E 'sender|receiver' /tmp/out | tail -n 2 | cut -c 6- | tr -s ' \n' ' ')" >&3
 }
 # 10^5 frames at a pace that a guest without hardware virtualisation keeps up with, none of them lost anywhere.
-echo 16777216 >/proc/sys/net/core/rmem_max
+for buffer in rmem_max wmem_max; do echo 16777216 >/proc/sys/net/core/$buffer; done
 measure udp -t 25 -u -b 34M -l 1000 -w 8M
 says udp-loses-none '0/1[0-9]{5} \(0%\) +receiver'
 measure tcp -t 10
