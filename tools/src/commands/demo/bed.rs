@@ -12,6 +12,9 @@ use crate::drops;
 /// What the three VFs are for, by number.
 pub(super) const ROLES: [&str; 3] = ["generator", "forwarder", "sink"];
 
+/// Descriptors of a ring that the card may not have: the one between tail and head, and those refilled that it has not
+/// been told of, which RX rings keep back up to 32 of.
+const SPARE: usize = 1 + 32;
 /// Bytes of a receive buffer. Longer frames come in several, as they would on hardware.
 const BUFFER: u32 = 2048;
 /// Descriptors in each ring, at least and at most.
@@ -48,11 +51,10 @@ impl Bed {
                 .context("cannot give the PF a larger MTU")?;
         }
         let buffers = frame.longest_len().div_ceil(BUFFER as usize);
-        // A ring holds one descriptor less than it has.
-        let ring = (usize::from(args.window) * buffers + 1)
+        let ring = (usize::from(args.window) * buffers + SPARE)
             .next_multiple_of(8)
             .clamp(RING.0, RING.1);
-        let window = usize::from(args.window).min((ring - 1) / buffers);
+        let window = usize::from(args.window).min((ring - SPARE) / buffers);
         let ring = u16::try_from(ring).unwrap_or(u16::MAX);
         let config = PortConfig::default()
             .queues(QueueCount::Exactly(args.queues))
