@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use twox_hash::XxHash3_64;
 use vfnic::{Batch, Port, QueueError, QueuePair, Verdict};
 
-use super::offloads::{Ask, Case, Cases, insert_tag};
+use super::offloads::{Ask, Case, Cases, Habits, insert_tag};
 use super::{Args, BUFFER, Exchange, WINDOW};
 use crate::roles::BURST;
 use crate::traffic::{Accounts, Tally};
@@ -51,7 +51,10 @@ impl Requests {
                     destination: receiver.mac().0.0,
                     longest: args.traffic.frame.longest_len().max(1514),
                     tag: args.vlan,
-                    keeps_flags: sender.ids().subsystem_vendor != QEMU,
+                    habits: match sender.ids().subsystem_vendor {
+                        QEMU => Habits::Qemu,
+                        _ => Habits::Hardware,
+                    },
                     seed: args.traffic.seed.wrapping_mul(2).wrapping_add(from as u64),
                 },
                 next: 0,
