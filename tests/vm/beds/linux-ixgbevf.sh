@@ -1,4 +1,3 @@
 # Linux's own ixgbevf on the simulated 82599, X540 and X550, over vfio-user
-# by name only: still being built; not every model has passed yet
 . "$vm_dir/lib/card.sh"
-linux_bed ixgbevf 10000 82599 x540 x550
+linux_bed ixgbevf 10000 30 82599 x540 x550

@@ -91,7 +91,7 @@ provokes() { provoked="${provoked:+$provoked|}$1"; }
 # warning or a hang and was not provoked: a DMAR line is DMA outside what was mapped.
 kernel_is_quiet() {
   dmesg -c >/tmp/dmesg
-  grep -E 'BUG:|WARNING:|Oops|Call Trace|DMAR:.*[Ff]ault|hung|stall|Tx Unit Hang|segfault' /tmp/dmesg |
+  grep -E 'BUG:|WARNING:|Oops|Call Trace|DMAR:.*[Ff]ault|hung|stall|Tx Unit Hang|NETDEV WATCHDOG|segfault' /tmp/dmesg |
     grep -Ev "${provoked:-^\$}" >/tmp/out || :
   if [ -s /tmp/out ]; then fail kernel "$(wc -l </tmp/out) messages that nothing here asked for"; else pass kernel; fi
 }

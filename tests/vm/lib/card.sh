@@ -13,7 +13,8 @@ card_start() {
   rm -rf "$card_dir"
   mkdir -p "$card_dir"
   mkfifo "$card_dir/ready" "$card_dir/host.in" "$card_dir/host.out"
-  "$binary" sim serve --model "$card_model" --vfs "$vfs" --socket-dir "$card_dir" "$@" \
+  # Bounded like the guests, so that nothing stays behind when a run is broken off.
+  timeout 1200 "$binary" sim serve --model "$card_model" --vfs "$vfs" --socket-dir "$card_dir" "$@" \
     >"$card_dir/ready" 2>"$card_dir/log" 9>&- &
   card_pid=$!
   grep -q -m 1 ^ready "$card_dir/ready" || { failed "vm $bed/$card_name: sim serve: $(cat "$card_dir/log")"; return 1; }
@@ -31,7 +32,7 @@ card_vf() {
     -device '{"driver":"vfio-user-pci","bus":"port'$slot'","socket":{"type":"unix","path":"'"$card_dir/vf$1.sock"'"}}')
 }
 
-# Answers the guest's requests: `set KNOBS…` and `counters VF`.
+# Answers the guest's requests: `set KNOBS…`, `counters VF` and `idle SECONDS`.
 card_answers() {
   local request what rest
   while read -r request; do
@@ -41,18 +42,31 @@ card_answers() {
       # shellcheck disable=SC2086 # knobs are words
       set) "$binary" sim set "$card_dir" $rest 2>&1 && echo ok || echo refused ;;
       counters) "$binary" sim show "$card_dir" | card_counters "$rest" ;;
+      idle) card_idle "$rest" ;;
       *) echo "no such request" ;;
     esac | tr '\n' ' ' | sed 's/ *$/\n/'
   done <"$card_dir/host.out" >"$card_dir/host.in"
 }
 
-# card_counters VF: frames delivered to a VF, sent by it and dropped, out of `sim show`.
+# card_idle SECONDS: the milliseconds of processor time that the server takes in this time.
+card_idle() {
+  local server before after
+  server=$(cat "/proc/$card_pid/task/$card_pid/children")
+  before=$(card_ticks "$server")
+  sleep "$1"
+  after=$(card_ticks "$server")
+  echo "ok $(((after - before) * 1000 / $(getconf CLK_TCK)))"
+}
+card_ticks() { sed 's/.*) //' "/proc/${1% }/stat" | awk '{ print $12 + $13 }'; }
+
+# card_counters VF: frames delivered to a VF, sent by it, and lost on the way to it or from it (which those are not that it did
+# not ask for), out of `sim show`.
 card_counters() {
   awk -v vf="$1" '
     $1 == "vf" { here = $2 == vf }
     /^wire/ { here = 0 }
     here && $1 == "received" { sub("\\(", "", $4); received = $4; for (i = 1; i < NF; i++) if ($i == "sent") sent = $(i + 1) }
-    here && $1 == "dropped:" { gsub(",", ""); for (i = 3; i <= NF; i += 2) dropped += $i }
+    here && $1 == "dropped:" { gsub(",", ""); for (i = 2; i < NF; i += 2) if ($i != "filtered") dropped += $(i + 1) }
     END { print "ok", received + 0, sent + 0, dropped + 0 }'
 }
 
@@ -60,11 +74,16 @@ card_counters() {
 # the server must end at once.
 card_stop() {
   local breaches status=0 name="vm $bed/$card_name"
-  "$binary" sim show "$card_dir" | grep -Ev "^violation:.*(${card_provoked:-^$})" >"$card_dir/shown" || true
-  breaches=$(grep -c ^violation: "$card_dir/shown") || true
+  "$binary" sim show "$card_dir" >"$card_dir/shown" || true
+  grep ^violation: "$card_dir/shown" >"$card_dir/violations" || true
+  # The expected ones, without what differs from one to the next.
+  grep -E "${card_provoked:-^$}" "$card_dir/violations" | sed -E 's/^violation: [^ ]+ //; s/(VF|queue|vf) [0-9]+/\1 n/g' |
+    sort | uniq -c | sed 's/^/    /' || true
+  grep -Ev "${card_provoked:-^$}" "$card_dir/violations" >"$card_dir/breaches" || true
+  breaches=$(wc -l <"$card_dir/breaches")
   if ((breaches)); then
     failed "$name card: $breaches breaches of the hardware's rules"
-    grep -m 10 ^violation: "$card_dir/shown" | sed 's/^/    /'
+    head -n 10 "$card_dir/breaches" | sed 's/^/    /'
   else
     passed "$name card: no breach of the hardware's rules"
   fi
@@ -75,13 +94,15 @@ card_stop() {
   if ((status)); then failed "$name card: sim serve ended with $status: $(tail -n 3 "$card_dir/log")"; else passed "$name card: served to the end"; fi
 }
 
-# linux_bed DRIVER MBPS MODEL…: the scenarios of tests/vm/guest/linux with the kernel's own driver on cards of these models.
+# linux_bed DRIVER MBPS SECONDS MODEL…: the scenarios of tests/vm/guest/linux with the kernel's own driver on cards of these
+# models; on the first of them also TCP between two guests for this long.
 linux_bed() {
-  local driver=$1 speed=$2 model image=$vm_run/image tools=$vm_cache/linux
+  local driver=$1 speed=$2 seconds=$3 model guest image=$vm_run/image tools=$vm_cache/linux
+  local -a guests=()
   # ixgbevf's register test (ethtool -t offline) writes its patterns to the tail of an enabled ring; and no driver can know
   # that the PF has just reset the port under it, ring lengths and enables included (docs/fidelity.md).
   local card_provoked='tail (23130|42405|65535) in a ring|written before the queue read as enabled|ring length 0 is|in a ring of 0 descriptors'
-  shift 2
+  shift 3
   if ! fetch_tree "$tools" trixie ethtool iperf3; then
     skipped "vm $bed" "$fetch_problem"
     return
@@ -94,28 +115,39 @@ linux_bed() {
   # It ends its threads with pthread_cancel, for which the C library loads this.
   cp -L "$tools/usr/lib/x86_64-linux-gnu/libgcc_s.so.1" "$image/usr/lib/"
   image_pack "$image" "$image.initrd"
+  # All at once: most of a scenario is waiting, for a link, for a watchdog, for a second to pass.
   for model in ${CARD_MODELS:-"$@"}; do
-    card_start "$model" "$model" 2 || continue
-    card_vf 0
-    card_vf 1
-    vm_append="card_driver=$driver card_speed=$speed" \
-      boot "$model" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" \
-      "${card_machine[@]}" "${card_line[@]}" "${card_devices[@]}"
-    card_stop
+    linux_guest "$driver" "$speed" "$model" &
+    guests[$!]=$model
   done
-  linux_pair "$1"
+  for guest in "${!guests[@]}"; do
+    wait "$guest" || failed "vm $bed/${guests[$guest]}: stopped before its end"
+  done
+  linux_pair "$1" "$seconds"
 }
 
-# linux_pair MODEL: two guests with a VF each, one asking, one answering.
+# linux_guest DRIVER MBPS MODEL: one guest with two VFs of a card.
+linux_guest() {
+  card_start "$3" "$3" 2 || return 0
+  card_vf 0
+  card_vf 1
+  vm_append="card_driver=$1 card_speed=$2 card_model=$3" \
+    boot "$3" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" \
+    "${card_machine[@]}" "${card_line[@]}" "${card_devices[@]}"
+  card_stop
+}
+
+# linux_pair MODEL SECONDS: two guests with a VF each, one asking, one answering, for this long.
 linux_pair() {
-  local answering image=$vm_run/image
+  local answering
   card_start "pair-$1" "$1" 2 || return 0
   card_vf 0
   boot "pair-$1-answering" 180 "$vm_kernel" "$image.initrd" linux/answering "${card_machine[@]}" "${card_devices[@]}" &
   answering=$!
   card_devices=()
   card_vf 1
-  boot "pair-$1-asking" 180 "$vm_kernel" "$image.initrd" linux/asking "${card_machine[@]}" "${card_devices[@]}"
+  vm_append="tcp_seconds=$2" \
+    boot "pair-$1-asking" 180 "$vm_kernel" "$image.initrd" linux/asking "${card_machine[@]}" "${card_devices[@]}"
   wait "$answering"
   card_stop
 }

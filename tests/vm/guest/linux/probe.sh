@@ -18,5 +18,10 @@ check rings-and-queues 10 sh -c "ethtool -g $a && ethtool -l $a; ethtool -c $a &
 check self-test-online 20 ethtool -t "$a" online
 check self-test-offline 60 ethtool -t "$a" offline
 check link-up-after-test 20 sh -c "until grep -q 1 /sys/class/net/$a/carrier; do sleep 0.1; done"
+# The card costs next to nothing while there is nothing to do: it waits, and does not look again and again.
+sleep 3
+host idle 5
+echo "# idle: ${answer#ok } ms of processor time in 5 s with both links up" >&3
+check idle 1 test "${answer#ok }" -le 250
 ip link set "$a" down
 ip link set "$b" down
