@@ -10,11 +10,13 @@
 # .sh) and counts what they report under NAME, as it comes. The machine, its memory, its
 # devices and any further kernel parameters (vm_append) are the bed's.
 boot() {
-  local name=$1 seconds=$2 kernel=$3 archive=$4 scenarios=$5 dir=$vm_run/$1 pid status=0
+  local name=$1 seconds=$2 kernel=$3 archive=$4 scenarios=$5 dir=$vm_run/$1 image pid status=0
   shift 5
   rm -rf "$dir"
   mkdir -p "$dir"
   : >"$dir/results" >"$dir/console"
+  # In newer suites the kernel lies with its modules.
+  image=$(compgen -G "$kernel/boot/vmlinuz-*" || compgen -G "$kernel/usr/lib/modules/*/vmlinuz")
   # `timeout` gives QEMU and its loader a process group of their own, and ends all of it.
   QEMU_MODULE_DIR=$vm_qemu/usr/lib/x86_64-linux-gnu/qemu \
     nice -n 5 timeout --kill-after=5 "$seconds" \
@@ -22,7 +24,7 @@ boot() {
     "$vm_qemu/usr/bin/qemu-system-x86_64" -L "$vm_qemu/usr/share/qemu" -L "$vm_qemu/usr/share/seabios" \
     -nodefaults -no-user-config -display none -no-reboot -accel tcg -cpu max \
     -serial "file:$dir/console" -serial "file:$dir/results" \
-    -kernel "$kernel"/boot/vmlinuz-* -initrd "$archive" \
+    -kernel "$image" -initrd "$archive" \
     -append "console=ttyS0 quiet panic=-1 ${vm_append:-} -- $scenarios" "$@" >"$dir/qemu" 2>&1 </dev/null &
   pid=$!
   boot_results "$name" "$dir" < <(tail --pid="$pid" -n +1 -f "$dir/results")
