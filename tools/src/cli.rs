@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::apps;
 use crate::commands::{check, demo, ping, probe, sim, watch};
 use crate::output;
 
@@ -45,6 +46,8 @@ enum Command {
     Demo(demo::Args),
     Probe(probe::Args),
     Ping(ping::Args),
+    #[command(flatten)]
+    Apps(apps::Command),
     Check(check::Args),
     Sim(sim::Args),
     Watch(watch::Args),
@@ -98,6 +101,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Ping(args) => ping::run(args),
+        Command::Apps(command) => command.run(),
         Command::Check(args) => check::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Watch(args) => watch::run(args),

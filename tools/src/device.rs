@@ -5,9 +5,11 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, bail};
-use vfnic::{DeviceSpec, MacAddr, Port, PortConfig, SimSpec};
+use vfnic::backend::vfio_user::{self, UserOptions, UserSpace};
+use vfnic::backend::{OpenOptions, VfioSpace};
+use vfnic::{DeviceSpec, MacAddr, Port, PortConfig, SimSpec, SpecError};
 use vfnic_hw::Model;
-use vfnic_sim::Card;
+use vfnic_sim::{Card, SimSpace};
 
 /// VFs of a simulated card whose spec does not say.
 const DEFAULT_VFS: u16 = 4;
@@ -153,6 +155,46 @@ impl Device {
         }
     }
 
+    /// How it is reached, in a word. Devices of one kind can share memory.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match &self.kind {
+            Kind::Simulated(_) => "simulated",
+            Kind::Real(DeviceSpec::VfioUser(_)) => "vfio-user",
+            Kind::Real(_) => "vfio",
+        }
+    }
+
+    /// Opens it in a space that others share.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_in(&self, spaces: &Spaces, config: PortConfig) -> anyhow::Result<Port> {
+        let function = match &self.kind {
+            Kind::Simulated(device) => {
+                let card = device
+                    .card()
+                    .with_context(|| format!("cannot simulate {self}"))?;
+                card.function_in(device.vf, &spaces.simulated)?
+            }
+            Kind::Real(DeviceSpec::VfioUser(path)) => {
+                vfio_user::connect_in(path, &spaces.user, &UserOptions::default())
+                    .map_err(vfnic::Error::from)?
+            }
+            Kind::Real(spec) => {
+                let devices = spec.resolve()?;
+                let [address] = devices.as_slice() else {
+                    let spec = self.text.clone();
+                    bail!(SpecError::Several { spec, devices });
+                };
+                vfnic::backend::open_in(&address.to_string(), &spaces.vfio)
+                    .map_err(vfnic::Error::from)?
+            }
+        };
+        Ok(Port::from_function(function, config)?)
+    }
+
     /// Opens it.
     ///
     /// # Errors
@@ -167,6 +209,24 @@ impl Device {
             .with_context(|| format!("cannot simulate {self}"))?;
         let function = card.function(device.vf)?;
         Ok(Port::from_function(function, config)?)
+    }
+}
+
+/// IOVA spaces for devices that are to share memory, one for each kind.
+#[derive(Debug)]
+pub struct Spaces {
+    vfio: VfioSpace,
+    user: UserSpace,
+    simulated: SimSpace,
+}
+
+impl Default for Spaces {
+    fn default() -> Self {
+        Self {
+            vfio: VfioSpace::new(&OpenOptions::default()),
+            user: UserSpace::new(),
+            simulated: SimSpace::new(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! no ports, so tests and benches use it as well.
 #![forbid(unsafe_code)]
 
+pub mod apps;
 pub mod args;
 pub mod cli;
 pub mod commands;

@@ -2,7 +2,10 @@
 
 pub mod check;
 pub mod demo;
+pub mod fwd;
+pub mod r#gen;
 pub mod ping;
 pub mod probe;
 pub mod sim;
+pub mod sink;
 pub mod watch;

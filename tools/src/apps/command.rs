@@ -1,0 +1,29 @@
+//! The traffic commands, as part of the command line.
+
+use clap::Subcommand;
+
+use crate::cli::Outcome;
+use crate::commands::{fwd, r#gen, sink};
+
+/// Commands that move frames through ports of any kind.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    Fwd(fwd::Args),
+    Gen(r#gen::Args),
+    Sink(sink::Args),
+}
+
+impl Command {
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// What the command says.
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Fwd(args) => fwd::run(args),
+            Self::Gen(args) => r#gen::run(args),
+            Self::Sink(args) => sink::run(args),
+        }
+    }
+}

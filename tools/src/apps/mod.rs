@@ -1,0 +1,14 @@
+//! What the traffic commands have in common: ports opened to share memory, an end by time, count or signal, figures.
+
+pub mod capture_file;
+mod clock;
+mod command;
+mod port;
+mod stop;
+mod tally;
+
+pub use clock::monotonic;
+pub(crate) use command::Command;
+pub use port::{Ports, counters};
+pub use stop::{End, Stop};
+pub use tally::{Meter, per_second, round};

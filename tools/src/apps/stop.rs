@@ -1,0 +1,106 @@
+//! When a run is over: its time, its count, or a signal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::Serialize;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// Why a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// Its time was up.
+    Duration,
+    /// It had done as much as it was told to.
+    Count,
+    /// SIGINT or SIGTERM came.
+    Signal,
+    /// The device went away.
+    Gone,
+}
+
+/// When a run is to end. A first SIGINT or SIGTERM ends it in good order, with its report; a second one at once.
+#[derive(Debug)]
+pub struct Stop {
+    signal: Arc<AtomicBool>,
+    start: Instant,
+    duration: Option<Duration>,
+}
+
+impl Stop {
+    /// Catches signals from here on; `duration` counts from [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be caught.
+    pub fn new(duration: Option<Duration>) -> anyhow::Result<Self> {
+        let signal = Arc::new(AtomicBool::new(false));
+        for number in [SIGINT, SIGTERM] {
+            // In this order: the default action waits for a flag that only the second registration sets.
+            flag::register_conditional_default(number, Arc::clone(&signal))
+                .and_then(|_| flag::register(number, Arc::clone(&signal)))
+                .with_context(|| format!("cannot catch signal {number}"))?;
+        }
+        Ok(Self {
+            signal,
+            start: Instant::now(),
+            duration,
+        })
+    }
+
+    /// Starts the time now.
+    pub fn start(&mut self) {
+        self.start = Instant::now();
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Why to end now, if there is a reason.
+    #[must_use]
+    pub fn due(&self) -> Option<End> {
+        if self.signal.load(Ordering::Relaxed) {
+            return Some(End::Signal);
+        }
+        (self.elapsed() >= self.duration?).then_some(End::Duration)
+    }
+
+    /// Time left, at most `most`.
+    #[must_use]
+    pub fn left(&self, most: Duration) -> Duration {
+        self.duration.map_or(most, |duration| {
+            most.min(duration.saturating_sub(self.elapsed()))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_ends_a_run() {
+        let mut stop = Stop::new(Some(Duration::from_millis(5))).expect("signals");
+        stop.start();
+        assert!(stop.left(Duration::from_secs(1)) <= Duration::from_millis(5));
+        while stop.due().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(stop.due(), Some(End::Duration));
+        assert_eq!(stop.left(Duration::from_secs(1)), Duration::ZERO);
+    }
+
+    #[test]
+    fn without_a_time_it_goes_on() {
+        let stop = Stop::new(None).expect("signals");
+        assert_eq!(stop.due(), None);
+        assert_eq!(stop.left(Duration::from_secs(1)), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,349 @@
+//! `vfnic sink`: receives what `vfnic gen` sends, and says what is missing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+use vfnic::{Poller, Port, PortConfig, QueueCount, QueueError};
+
+use crate::apps::{End, Meter, Ports, Stop, counters, monotonic, per_second, round};
+use crate::args::{self, Mode};
+use crate::cli::Outcome;
+use crate::cpu;
+use crate::device::Device;
+use crate::drops;
+use crate::live::LiveLine;
+use crate::output::{self, nanoseconds, quantity};
+use crate::report::{HistogramLog, Latency};
+use crate::roles::{BURST, Sink};
+use crate::traffic::{Checker, CheckerConfig, FrameSizes, Tally, latency_histogram};
+
+/// Receives what `vfnic gen` sends, checks every frame, and counts the missing, doubled, reordered and damaged ones
+///
+/// To be started first: sequence numbers count from the generator's start. What was lost at the very end can only be known
+/// with --sent, the generator's own count.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The VF
+    #[arg(long, value_name = "SPEC")]
+    device: Device,
+    /// The generator's seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// The generator's number of flows
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    flows: u16,
+    /// The generator's longest frame, in bytes with CRC
+    #[arg(long, value_name = "64|imix|1518|9000|BYTES", default_value = "1518")]
+    frame: FrameSizes,
+    /// Join this VLAN
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u16).range(1..4095))]
+    vlan: Option<u16>,
+    /// Queue pairs
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    queues: u16,
+    /// How to wait for frames
+    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
+    mode: Mode,
+    /// The generator runs on this machine: report how long frames took
+    #[arg(long)]
+    latency: bool,
+    /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
+    #[arg(long, value_name = "FILE", requires = "latency")]
+    hlog: Option<PathBuf>,
+    /// Frames the generator has sent, or will have: makes the last ones count, and ends when all are there
+    #[arg(long, value_name = "N")]
+    sent: Option<u64>,
+    /// How long to receive; until SIGINT unless given
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    duration: Option<Duration>,
+    /// End when so many frames have come
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  vfnic sink --device 0000:31:10.3 --duration 12s
+  vfnic sink --device 0000:31:10.3 --latency --hlog latency.hlog --sent 1000000 --json
+  vfnic sink --device sim:82599 --duration 1s
+
+Exit status 0 when no frame is missing, doubled or damaged.";
+
+/// How long to wait for the link before going on without.
+const LINK: Duration = Duration::from_secs(5);
+/// Longest time between two looks at the port, and at whether to end.
+const TICK: Duration = Duration::from_millis(50);
+/// Time between two updates of the live line.
+const LIVE: Duration = Duration::from_millis(500);
+/// Time that each histogram of the log covers.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The object that `--json` prints.
+#[derive(Debug, Serialize)]
+struct Report {
+    device: String,
+    mac: String,
+    mode: &'static str,
+    ended_by: End,
+    seconds: f64,
+    #[serde(flatten)]
+    tally: Tally,
+    /// Never seen: up to the last frame of each flow, or of all that were sent.
+    missing: u64,
+    mpps: f64,
+    gbit_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_ns: Option<Latency>,
+    drops: BTreeMap<String, u64>,
+    cpu_percent: f64,
+    wakeups: u64,
+    link_up: bool,
+    counters: BTreeMap<String, u64>,
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// When the port or the log cannot be had.
+pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let stop = Stop::new(args.duration)?;
+    let config = PortConfig::default()
+        .queues(QueueCount::Exactly(args.queues))
+        .mtu(args.frame.mtu());
+    let ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
+    let port = &ports.all()[0];
+    let mut poller = Poller::new(args.mode.into())?;
+    for pair in port.start()? {
+        poller.add(pair)?;
+    }
+    if let Some(vlan) = args.vlan {
+        port.add_vlan(vlan)?;
+    }
+    for name in ports.wait_for_links(LINK)? {
+        log::warn!("{name}: no link after {LINK:?}; going on without");
+    }
+    if !args.json {
+        // Whoever starts the generator needs it.
+        output::line(format_args!("{}: address {}", port.name(), port.mac().0))?;
+    }
+    let checker = Checker::new(CheckerConfig {
+        seed: args.seed,
+        first_flow: 0,
+        flows: args.flows,
+        private: false,
+    });
+    let sink = Sink::new(checker, port.batch(2 * BURST));
+    let log = args
+        .hlog
+        .as_deref()
+        .map(|path| HistogramLog::create(path, "vfnic sink: time from departure to arrival"));
+    let mut run = Run {
+        live: LiveLine::new(args.json),
+        log: log.transpose()?,
+        latencies: latency_histogram(),
+        meter: Meter::default(),
+        next_live: LIVE,
+        next_log: INTERVAL,
+        first: None,
+        last: 0,
+        cpu_before: cpu::of_this_thread(),
+        args,
+        stop,
+        ports,
+        sink,
+    };
+    let end = run.receive(&mut poller)?;
+    run.finish(end, poller)
+}
+
+/// A run.
+#[derive(Debug)]
+struct Run {
+    args: Args,
+    stop: Stop,
+    ports: Ports,
+    sink: Sink,
+    live: LiveLine,
+    log: Option<HistogramLog>,
+    latencies: Histogram<u64>,
+    meter: Meter,
+    next_live: Duration,
+    next_log: Duration,
+    /// When the first frame came, and the last.
+    first: Option<u64>,
+    last: u64,
+    cpu_before: Duration,
+}
+
+impl Run {
+    fn receive(&mut self, poller: &mut Poller) -> anyhow::Result<End> {
+        self.stop.start();
+        loop {
+            let sink = &mut self.sink;
+            let turn = poller.turn(Some(self.stop.left(TICK)), |index, pairs| {
+                sink.receive(&mut pairs[index].rx, monotonic)
+            });
+            match turn {
+                Ok(turn) if turn.frames > 0 => {
+                    self.last = monotonic();
+                    self.first.get_or_insert(self.last);
+                }
+                Ok(_) => {}
+                Err(vfnic::Error::Queue(QueueError::Gone)) => return Ok(End::Gone),
+                Err(error) => return Err(error.into()),
+            }
+            if let Some(end) = self.tick()? {
+                return Ok(end);
+            }
+        }
+    }
+
+    fn tick(&mut self) -> anyhow::Result<Option<End>> {
+        match self.ports.look_after() {
+            Ok(()) => {}
+            Err(vfnic::Error::Gone { .. }) => return Ok(Some(End::Gone)),
+            Err(error) => return Err(error.into()),
+        }
+        let now = self.stop.elapsed();
+        let tally = self.sink.checker().tally();
+        if now >= self.next_live {
+            self.next_live = now + LIVE;
+            let rate = self.meter.rate(now, tally.received);
+            self.live.show(format!(
+                "{:.0} s  {} received  {}  {} missing  {} damaged  {} foreign",
+                now.as_secs_f64(),
+                tally.received,
+                quantity(rate, "pps"),
+                self.sink.checker().missing(),
+                tally.corrupted,
+                tally.foreign
+            ));
+        }
+        if now >= self.next_log {
+            self.next_log += INTERVAL;
+            self.log_interval(now)?;
+        }
+        let all = self.args.count.or(self.args.sent);
+        if all.is_some_and(|all| tally.received + tally.corrupted >= all) {
+            return Ok(Some(End::Count));
+        }
+        Ok(self.stop.due())
+    }
+
+    fn log_interval(&mut self, now: Duration) -> anyhow::Result<()> {
+        let interval = self.sink.checker_mut().swap_latencies(latency_histogram());
+        // Both have the same bounds.
+        let _ = self.latencies.add(&interval);
+        match &mut self.log {
+            Some(log) => log.interval(&interval, now),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self, end: End, poller: Poller) -> anyhow::Result<Outcome> {
+        let time = self.stop.elapsed();
+        self.log_interval(time)?;
+        let port = &self.ports.all()[0];
+        if let Err(error) = port.refresh_stats() {
+            log::debug!("{error}");
+        }
+        let used = cpu::of_this_thread().saturating_sub(self.cpu_before);
+        let report = self.report(port, end, cpu::percent(used, time), poller.stats().wakeups);
+        drop((self.live, self.sink, poller));
+        if end == End::Gone {
+            drop(self.ports);
+        } else {
+            self.ports.close()?;
+        }
+        report.print(self.args.json)?;
+        let tally = report.tally;
+        let whole = report.missing == 0 && tally.duplicated == 0 && tally.corrupted == 0;
+        Ok((whole && end != End::Gone).into())
+    }
+
+    fn report(&self, port: &Port, ended_by: End, cpu_percent: f64, wakeups: u64) -> Report {
+        let tally = self.sink.checker().tally();
+        let seen = tally.received + tally.corrupted;
+        let missing = self.args.sent.map_or_else(
+            || self.sink.checker().missing(),
+            |sent| sent.saturating_sub(seen),
+        );
+        let stats = port.stats();
+        let mut drops = BTreeMap::new();
+        for (reason, count) in drops::of_receiver(&stats) {
+            *drops.entry(reason).or_default() += count;
+        }
+        let span = Duration::from_nanos(self.first.map_or(0, |first| self.last - first));
+        // With the CRC, which the card has taken off.
+        let bits = 8 * (tally.bytes + 4 * tally.received);
+        Report {
+            device: port.name().to_owned(),
+            mac: port.mac().0.to_string(),
+            mode: self.args.mode.name(),
+            ended_by,
+            seconds: round(span.as_secs_f64(), 6),
+            tally,
+            missing,
+            mpps: round(per_second(tally.received, span) / 1e6, 6),
+            gbit_per_second: round(per_second(bits, span) / 1e9, 6),
+            latency_ns: self.args.latency.then(|| Latency::from(&self.latencies)),
+            drops,
+            cpu_percent: round(cpu_percent, 1),
+            wakeups,
+            link_up: port.link().is_up(),
+            counters: counters(&stats),
+        }
+    }
+}
+
+impl Report {
+    fn print(&self, json: bool) -> anyhow::Result<()> {
+        if json {
+            return output::json(self);
+        }
+        let tally = &self.tally;
+        let mut lines = Vec::new();
+        for (name, count) in [
+            ("received", tally.received),
+            ("missing", self.missing),
+            ("duplicated", tally.duplicated),
+            ("reordered", tally.reordered),
+            ("corrupted", tally.corrupted),
+            ("foreign", tally.foreign),
+        ] {
+            lines.push(format!("  {name:<12}{count:>14}"));
+        }
+        for (reason, count) in &self.drops {
+            lines.push(format!("  dropped     {count:>14}  {reason}"));
+        }
+        lines.push(format!(
+            "  {}, {:.3} Gbit/s over {:.2} s; CPU {:.0} %, {} wake-ups",
+            quantity(self.mpps * 1e6, "pps"),
+            self.gbit_per_second,
+            self.seconds,
+            self.cpu_percent,
+            self.wakeups
+        ));
+        if let Some(latency) = &self.latency_ns {
+            lines.push(format!(
+                "  latency: min {}, p50 {}, p90 {}, p99 {}, p99.9 {}, max {}, from departure to when this process saw it",
+                nanoseconds(latency.min),
+                nanoseconds(latency.p50),
+                nanoseconds(latency.p90),
+                nanoseconds(latency.p99),
+                nanoseconds(latency.p999),
+                nanoseconds(latency.max)
+            ));
+        }
+        output::line(lines.join("\n"))
+    }
+}
