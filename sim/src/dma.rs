@@ -333,6 +333,19 @@ impl Windows {
         }
     }
 
+    /// Tells the first word, an address, of each of `count` descriptors in a row, for hints only: whoever uses one fetches
+    /// it once more.
+    #[inline]
+    pub(crate) fn addresses(&self, iova: u64, count: usize, mut each: impl FnMut(u64)) {
+        let Some((mapping, offset)) = self.known(iova, count * 16, Direction::Read) else {
+            return;
+        };
+        let words = mapping.region.words().get(offset / 8..).unwrap_or(&[]);
+        for [address, _] in words.as_chunks::<2>().0.iter().take(count) {
+            each(u64::from_le(address.load(Ordering::Relaxed)));
+        }
+    }
+
     /// Publishes one write-back, as [`Descriptors::publish`] does.
     #[inline]
     pub(crate) fn write_back(
@@ -445,10 +458,13 @@ pub(crate) fn prefetch_read(slice: &VolatileSlice<'_>) {
 pub(crate) fn prefetch_write(slice: &VolatileSlice<'_>) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
-        let line = slice.ptr_guard().as_ptr().cast();
-        // SAFETY: a prefetch is a hint; it faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_ET0>(line) };
+        let line = slice.ptr_guard().as_ptr();
+        // The intrinsic becomes a prefetch for reading where the target's baseline lacks PREFETCHW, as x86-64's does; a CPU
+        // that lacks it takes the instruction for a no-op.
+        // SAFETY: a prefetch is a hint: it faults on no address and changes nothing but caches.
+        unsafe {
+            std::arch::asm!("prefetchw [{line}]", line = in(reg) line, options(nostack, preserves_flags, readonly));
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = slice;

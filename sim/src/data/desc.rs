@@ -268,6 +268,16 @@ pub(crate) fn rx_types(meta: &RxMeta, split: RxSplit) -> u64 {
         | u64::from(meta.rss_hash) << 32
 }
 
+/// The RSS hash in the first word of a write-back; None when its type says there is none.
+#[inline]
+pub(crate) const fn rss_hash(types: u64) -> Option<u32> {
+    if types & 0xf == 0 {
+        None
+    } else {
+        Some(field(types, 32, 32))
+    }
+}
+
 /// The second word of a descriptor that is not a frame's last: DD and length, and HBO, which belongs to the first.
 #[inline]
 pub(crate) fn rx_partial(split: RxSplit, len: u32) -> u64 {

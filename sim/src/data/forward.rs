@@ -287,10 +287,7 @@ impl DataPath {
         {
             meta.rss_type = kind;
             meta.rss_hash = hash;
-            let queue = match model {
-                Model::I82576 | Model::I350 => rss.odd_queue(hash, function.rx.len()),
-                _ => rss.queue(model, hash, function.psrtype, function.rx.len()),
-            };
+            let queue = rss.queue_of(model, hash, function.psrtype, function.rx.len());
             target.queue = u8::try_from(queue).unwrap_or(0);
         }
         let Some(queue) = function.rx.get(usize::from(target.queue)) else {

@@ -101,8 +101,52 @@ impl Rss {
         (self.types & bit != 0).then(|| (number, self.hash(addresses)))
     }
 
+    /// Type and hash of an unfragmented TCP or UDP frame in IPv4, given addresses and ports, as a write-back's first
+    /// word holds them; 0 when such a frame is not hashed.
+    #[inline]
+    pub(crate) fn word4(&self, input: &[u8; 12], udp: bool) -> u64 {
+        let (bit, number) = if udp {
+            (types::UDP4, 7)
+        } else {
+            (types::TCP4, 1)
+        };
+        let Some(table) = self.table.first_chunk::<12>() else {
+            return 0;
+        };
+        let part = |from: usize, to: usize| {
+            (from..to).fold(0, |hash, at| hash ^ table[at][usize::from(input[at])])
+        };
+        let (number, hash) = if self.types & bit != 0 {
+            (number, part(0, 8) ^ part(8, 12))
+        } else if self.types & types::IP4 != 0 {
+            (2, part(0, 8))
+        } else {
+            return 0;
+        };
+        u64::from(hash) << 32 | number
+    }
+
+    /// Whether hashes lead to more than the first queue of a pool, given its PSRTYPE.
+    pub(crate) fn spreads(&self, model: Model, psrtype: u32) -> bool {
+        let any = self.reta.iter().fold(0, |any, entry| any | entry);
+        let mask = match model {
+            Model::X550 => u8::MAX,
+            Model::I82599 | Model::X540 => (1 << (psrtype >> 29 & 3)) - 1,
+            Model::I82576 | Model::I350 => 1,
+        };
+        any & mask != 0
+    }
+
+    /// The queue of a hash, by whichever rule the model has.
+    pub(crate) fn queue_of(&self, model: Model, hash: u32, psrtype: u32, queues: usize) -> usize {
+        match model {
+            Model::I82576 | Model::I350 => self.odd_queue(hash, queues),
+            Model::I82599 | Model::X540 | Model::X550 => self.queue(model, hash, psrtype, queues),
+        }
+    }
+
     /// The queue of a hash within a pool of `queues`, given the pool's PSRTYPE.
-    pub(crate) fn queue(&self, model: Model, hash: u32, psrtype: u32, queues: usize) -> usize {
+    fn queue(&self, model: Model, hash: u32, psrtype: u32, queues: usize) -> usize {
         let queue = match model {
             Model::X550 => usize::from(self.reta[(hash & 63) as usize]),
             _ => {
@@ -114,7 +158,7 @@ impl Rss {
     }
 
     /// 82576 with RSSE: the second queue for odd entries.
-    pub(crate) fn odd_queue(&self, hash: u32, queues: usize) -> usize {
+    fn odd_queue(&self, hash: u32, queues: usize) -> usize {
         let queue = usize::from(self.reta[(hash & 127) as usize] & 1);
         if queue < queues { queue } else { 0 }
     }

@@ -187,21 +187,24 @@ impl RxQueue {
             self.base.stop();
             return false;
         }
-        // The next ones' lines travel while these are used, and come ready to be written.
-        let ahead = (available as usize - got)
-            .min(FETCH)
-            .min(until_wrap as usize - got);
-        let next = iova.wrapping_add(got as u64 * 16);
-        self.base.windows.prefetch(next, ahead, Direction::Write);
-        for descriptor in &self.fetched[..got] {
-            if let Some(slice) = self
-                .base
-                .data_windows
-                .get(descriptor[0], 64, Direction::Write)
-            {
+        // While these are used, the next ones' buffers travel, and the descriptors after those, and come ready to be
+        // written.
+        let buffer = |address: u64| {
+            let windows = &self.base.data_windows;
+            if let Some(slice) = windows.get(address, 64, Direction::Write) {
                 prefetch_write(&slice);
             }
-        }
+        };
+        let more = (available.min(until_wrap) as usize - got).min(2 * FETCH);
+        let (next, after) = (more.min(FETCH), more.saturating_sub(FETCH));
+        let at = |offset: usize| iova.wrapping_add(offset as u64 * 16);
+        self.base
+            .windows
+            .prefetch(at(got + next), after, Direction::Write);
+        self.fetched[..got]
+            .iter()
+            .for_each(|words| buffer(words[0]));
+        self.base.windows.addresses(at(got), next, buffer);
         true
     }
 

@@ -1,0 +1,91 @@
+//! Frames from one VF's buffers into another's.
+
+use super::Start;
+use super::group::{GROUP, Group};
+use crate::data::checksum::sum64;
+use crate::data::desc::{Words, data_len};
+use crate::data::transmit::MIN_FRAME;
+use crate::dma::{Chunks, Mapping, VolatileSlice};
+
+/// Writes the start of a frame that ends inside it, its own bytes only. `len` is 60 to 63.
+#[inline]
+fn store_short(start: &Start, to: &VolatileSlice<'_>, len: usize) {
+    let ([.., sixth, seventh], []) = start.as_chunks::<8>() else {
+        return;
+    };
+    // The frame's last 8 bytes lie across the two words.
+    let both =
+        u128::from(u64::from_le_bytes(*seventh)) << 64 | u128::from(u64::from_le_bytes(*sixth));
+    let end = (both >> ((len & 7) * 8)).to_le_bytes();
+    if let (Some(front), Some(end)) = (start.first_chunk::<48>(), end.first_chunk::<8>()) {
+        to.store(0, front);
+        to.store(48, sixth);
+        to.store(len - 8, end);
+    }
+}
+
+/// Copies what is behind the first 64 bytes, and sums it.
+#[inline]
+fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> u64 {
+    let len = frame.len();
+    let (mut total, mut at) = (0, 64);
+    while at + 64 <= len {
+        let chunk = frame.load(at);
+        to.store(at, &chunk);
+        total += sum64(&chunk);
+        at += 64;
+    }
+    if at < len {
+        // The last chunk overlaps the one before; only what is new is summed.
+        let chunk: [u8; 64] = frame.load(len - 64);
+        to.store(len - 64, &chunk);
+        let mut rest = [0; 64];
+        let new = len - at;
+        rest[..new].copy_from_slice(&chunk[64 - new..]);
+        total += sum64(&rest);
+    }
+    total
+}
+
+impl Group {
+    /// Copies frames `from..to` into buffers for as long as both are where they are expected, and sums what is behind
+    /// their starts. Gives how many. The starts are those that have been judged: what the sender has written there since does not count.
+    #[inline(never)]
+    pub(super) fn copy(
+        &self,
+        (from, to): (usize, usize),
+        source: &Mapping,
+        buffers: &[Words],
+        target: &Mapping,
+        limit: u32,
+        rests: &mut [u64; GROUP],
+    ) -> usize {
+        let frames = self.descriptors[from..to]
+            .iter()
+            .zip(&self.starts[from..to]);
+        let mut copied = 0;
+        for ((&[buffer, _], (&[address, word], start)), rest) in
+            buffers.iter().zip(frames).zip(rests)
+        {
+            let len = data_len(word);
+            if len > limit || buffer == 0 {
+                break;
+            }
+            let len = (len as usize).max(MIN_FRAME);
+            let Some(into) = target.part(buffer, len) else {
+                break;
+            };
+            if len < 64 {
+                store_short(start, &into, len);
+            } else {
+                let Some(frame) = source.part(address, len) else {
+                    break;
+                };
+                into.store(0, start);
+                *rest = copy_rest(&frame, &into);
+            }
+            copied += 1;
+        }
+        copied
+    }
+}
