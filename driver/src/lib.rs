@@ -174,7 +174,7 @@ pub use mac::{MacAddr, MacParseError};
 pub use poller::{PollMode, Pollable, Poller, PollerStats, Turn, Waker, Woken};
 pub use port::{MacOrigin, Port, PortState};
 pub use queue::{QueueError, QueuePair, RxQueue, TxQueue};
-pub use spec::{DeviceSpec, PciAddress, PciPattern, SimSpec, SpecError, VfSet};
+pub use spec::{DeviceSpec, PciAddress, PciPattern, SimSpec, SpecError, System, VfSet};
 pub use stats::PortStats;
 /// The backends that reach real functions.
 pub use vfnic_backend as backend;
@@ -183,6 +183,6 @@ pub use vfnic_hw as hw;
 /// The data path below the queues: rings, pools, DMA memory.
 pub use vfnic_ring as ring;
 pub use vfnic_ring::{
-    Batch, Checksums, Frame, FrameError, FrameMut, L4, Packet, PacketType, Pool, PoolConfig,
+    Batch, Checksums, Fate, Frame, FrameError, FrameMut, L4, Packet, PacketType, Pool, PoolConfig,
     PoolStats, RingError, RssHash, SendError, TxOffload, Verdict,
 };

@@ -21,7 +21,7 @@ use crate::{Frame, FrameError, FrameMut};
 
 /// A burst of frames and a cache of free buffers. One thread uses it at a time; dropping it sends everything home.
 pub struct Batch {
-    pool: Pool,
+    pub(crate) pool: Pool,
     /// A stack that grows downwards: `free[head..end]` are free, the one freed last (whose lines are still in the
     /// cache) at `head`, so that what is taken off it lies in the order in which it is used. Slack follows.
     pub(crate) free: Box<[u32]>,
@@ -57,7 +57,7 @@ impl Batch {
             keep,
             index: Lines::new(capacity + SLACK),
             words: Lines::new(capacity + SLACK),
-            side: vec![Side::default(); capacity].into_boxed_slice(),
+            side: vec![Side::default(); capacity + SLACK].into_boxed_slice(),
             entries: 0,
             frames: 0,
             capacity,
@@ -306,6 +306,11 @@ impl Batch {
         }
         self.entries += to - from;
         self.frames += 1;
+    }
+
+    /// Makes entry `staged`, at or behind the end and of a frame in one buffer, the last one.
+    pub(crate) fn stay(&mut self, staged: usize) {
+        self.keep(staged, staged + 1);
     }
 
     /// Appends a one-buffer frame of `len` bytes, which hold whatever the buffer held before.

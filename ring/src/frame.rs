@@ -161,6 +161,29 @@ impl<'a> FrameMut<'a> {
         })
     }
 
+    /// The plain frame in entry `at`. The caller hands out no other of the same frame.
+    #[inline(always)]
+    pub(crate) const fn plain(
+        memory: View<'a>,
+        dialect: Dialect,
+        index: &'a [u32],
+        words: &'a [Cell<[u64; 2]>],
+        side: &'a [Cell<Side>],
+        at: usize,
+    ) -> Self {
+        let head = memory.headroom();
+        Self {
+            memory,
+            dialect,
+            index,
+            words,
+            side,
+            at,
+            segments: 1,
+            head,
+        }
+    }
+
     /// The frame in these entries, of which there is at least one.
     pub(crate) fn first(
         memory: View<'a>,

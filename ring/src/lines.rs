@@ -59,3 +59,15 @@ pub(crate) fn window<T>(slice: &[T], at: usize, len: usize) -> &[T] {
 pub(crate) fn window_mut<T>(slice: &mut [T], at: usize, len: usize) -> &mut [T] {
     &mut slice[at..][..len]
 }
+
+/// The `N` elements of `slice` from `at` on, where there are so many.
+#[inline(always)]
+pub(crate) fn chunk<T, const N: usize>(slice: &[T], at: usize) -> Option<&[T; N]> {
+    slice.get(at..)?.first_chunk()
+}
+
+/// As [`chunk`], to be changed.
+#[inline(always)]
+pub(crate) fn chunk_mut<T, const N: usize>(slice: &mut [T], at: usize) -> Option<&mut [T; N]> {
+    slice.get_mut(at..)?.first_chunk_mut()
+}

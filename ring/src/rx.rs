@@ -189,7 +189,8 @@ impl RxRing {
         Ok(())
     }
 
-    fn post(&self, slot: usize) {
+    /// Gives the card the buffer of `slot`.
+    pub(crate) fn post(&self, slot: usize) {
         let iova = self.pool.0.iova(self.slots[slot]);
         self.ring.store(slot, iova.0, 0);
     }
@@ -257,7 +258,7 @@ impl RxRing {
         self.posted -= frames;
         self.stats.packets.add(frames as u64);
         self.stats.bytes.add(bytes);
-        if frames < most && self.ring.done_word(self.next) & rx::DD != 0 {
+        if frames < most && self.has_next() {
             return frames + self.receive_slowly(batch, most - frames);
         }
         self.tell();
@@ -277,7 +278,7 @@ impl RxRing {
             return self.receive_slowly(batch, most);
         }
         let frames = self.take_round(batch, limit, take);
-        if frames < limit && self.ring.done_word(self.next) & rx::DD != 0 {
+        if frames < limit && self.has_next() {
             return frames + self.receive_slowly(batch, most - frames);
         }
         self.tell();
@@ -310,6 +311,46 @@ impl RxRing {
         self.stats.packets.add(taken.frames as u64);
         self.stats.bytes.add(taken.bytes);
         taken.frames
+    }
+
+    /// How many frames a pass over the ring may take with this empty batch; 0 where that needs a closer look.
+    #[inline(always)]
+    pub(crate) fn passable(&self, batch: &mut Batch) -> usize {
+        if self.in_pieces {
+            return 0;
+        }
+        batch.dialect = self.dialect;
+        self.posted.min(batch.capacity())
+    }
+
+    /// Slots to the ring's end.
+    #[inline(always)]
+    pub(crate) const fn ahead(&self) -> usize {
+        self.ring.size() - self.next
+    }
+
+    /// Moves on by so many slots, at most to the ring's end.
+    #[inline(always)]
+    pub(crate) const fn skip(&mut self, count: usize) {
+        self.next += count;
+        if self.next == self.ring.size() {
+            self.next = 0;
+        }
+    }
+
+    /// Whether a completion is waiting, plain or not.
+    #[inline]
+    pub(crate) fn has_next(&self) -> bool {
+        self.ring.done_word(self.next) & rx::DD != 0
+    }
+
+    /// After a pass: frames taken by it.
+    #[inline(always)]
+    pub(crate) fn passed(&mut self, taken: Taken) {
+        self.posted -= taken.frames;
+        self.stats.packets.add(taken.frames as u64);
+        self.stats.bytes.add(taken.bytes);
+        self.tell();
     }
 
     /// Moves on by so many plain frames, which have been written into `batch` already.

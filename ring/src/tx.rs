@@ -27,7 +27,7 @@ use reclaim::Marks;
 use special::Contexts;
 
 /// Slots from one report to the next, where nothing is out of the ordinary. A power of two.
-const REPORT: usize = 32;
+pub(crate) const REPORT: usize = 32;
 /// Fewest bytes the card wants to be given (ixgbevf.md §10.2).
 const TINY: usize = 17;
 /// Slot without a buffer: a context descriptor.
@@ -323,6 +323,40 @@ impl TxRing {
         }
         self.free -= taken.frames;
         taken
+    }
+
+    /// Whether so many descriptors can be written, after reclaiming what there is use for.
+    #[inline(always)]
+    pub(crate) fn has_room(&mut self, batch: &mut Batch, entries: usize) -> bool {
+        self.reclaim_blocks(batch, entries);
+        self.free >= entries
+    }
+
+    /// Slots to the ring's end.
+    #[inline(always)]
+    pub(crate) const fn ahead(&self) -> usize {
+        self.ring.size() - self.next
+    }
+
+    /// Moves on by so many slots, at most to the ring's end.
+    #[inline(always)]
+    pub(crate) const fn skip(&mut self, count: usize) {
+        self.next += count;
+        if self.next == self.ring.size() {
+            self.next = 0;
+        }
+    }
+
+    /// After a pass: frames written by it, and word 1 of the last.
+    #[inline(always)]
+    pub(crate) fn passed(&mut self, taken: Taken, last: u64) {
+        self.free -= taken.frames;
+        if !self.next.is_multiple_of(REPORT) {
+            self.ask(last);
+        }
+        self.doorbell.ring(self.next as u32);
+        self.stats.packets.add(taken.frames as u64);
+        self.stats.bytes.add(taken.bytes);
     }
 
     /// Word 1 of the descriptor of a plain frame.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use vfnic_ring::{Batch, DmaRegion, Quiesced, RxRing, RxStats};
+use vfnic_ring::{Batch, DmaRegion, Fate, FrameMut, Quiesced, RxRing, RxStats};
 
-use super::max_frame;
 use super::run::{Life, QueueError, Run, Turn};
+use super::{TxQueue, max_frame};
 use crate::Error;
 use crate::family::RxSetup;
 
@@ -47,6 +47,35 @@ impl RxQueue {
             return Ok(0);
         }
         Ok(self.ring.receive(batch)?)
+    }
+
+    /// Receives and sends in one pass, to a queue of this port or of another that shares the pool: the same as
+    /// [`receive`](Self::receive), [`Batch::retain_mut`] and [`TxQueue::send`] one after the other, and cheaper where
+    /// packets come from memory. `decide` sees every frame, may change it, and says whether it goes on. Returns the frames
+    /// received. What `to` has no room for stays in `batch` and goes first at the next call; until it has gone nothing
+    /// more is received. While either port recovers from a reset nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError`] when one of the queues is over or `batch` is of another pool: nothing is received then. And when
+    /// the frame now at the front of `batch` can never be sent: drop it or change it.
+    #[inline]
+    pub fn forward(
+        &mut self,
+        to: &mut TxQueue,
+        batch: &mut Batch,
+        decide: impl FnMut(&mut FrameMut<'_>) -> Fate,
+    ) -> Result<usize, QueueError> {
+        if !self.life.is_current() {
+            self.renew()?;
+        }
+        let ring = to.ready()?;
+        match ring {
+            Some(ring) if self.life.is_current() => {
+                Ok(vfnic_ring::forward(&mut self.ring, ring, batch, decide)?)
+            }
+            _ => Ok(0),
+        }
     }
 
     /// Whether [`receive`](Self::receive) has something to do: frames, or a reset to react to.

@@ -90,6 +90,15 @@ impl TxQueue {
         }
     }
 
+    /// The ring, where it can be used now.
+    #[inline]
+    pub(super) fn ready(&mut self) -> Result<Option<&mut TxRing>, QueueError> {
+        if !self.life.is_current() {
+            self.renew()?;
+        }
+        Ok(self.life.is_current().then_some(&mut self.ring))
+    }
+
     #[inline]
     pub(crate) fn is_current(&self) -> bool {
         self.life.is_current()

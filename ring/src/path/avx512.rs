@@ -13,7 +13,7 @@
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_mask_blend_epi32, _mm512_add_epi64, _mm512_and_si512,
     _mm512_cmpgt_epu16_mask, _mm512_cvtepu32_epi64, _mm512_loadu_si512, _mm512_mask_add_epi64,
-    _mm512_mask_storeu_epi64, _mm512_maskz_loadu_epi64, _mm512_mul_epu32,
+    _mm512_mask_or_epi64, _mm512_mask_storeu_epi64, _mm512_maskz_loadu_epi64, _mm512_mul_epu32,
     _mm512_permutex2var_epi64, _mm512_reduce_add_epi64, _mm512_set1_epi64, _mm512_setr_epi64,
     _mm512_setzero_si512, _mm512_slli_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
     _mm512_sub_epi16, _mm512_ternarylogic_epi64, _mm512_test_epi64_mask,
@@ -22,13 +22,14 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::vector::bits;
 use super::{FEW, Plain, Taken, portable};
-use crate::SendError;
 use crate::batch::Batch;
 use crate::desc::{Descriptor, rx, tx};
-use crate::lines::{window, window_mut};
+use crate::forward::{Fate, Pass, Passed, Stretch};
+use crate::lines::{chunk, chunk_mut, window, window_mut};
 use crate::pool::Addresses;
 use crate::rx::RxRing;
 use crate::tx::TxRing;
+use crate::{FrameMut, SendError};
 
 /// A whole receive call.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -42,6 +43,103 @@ pub(super) fn send(tx: &mut TxRing, batch: &mut Batch) -> Result<usize, SendErro
     tx.send_with(batch, |tx, batch, entry, limit| {
         put(tx, batch, entry, limit)
     })
+}
+
+/// A whole forward call.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(super) fn forward<F: FnMut(&mut FrameMut<'_>) -> Fate>(
+    rx: &mut RxRing,
+    tx: &mut TxRing,
+    batch: &mut Batch,
+    decide: &mut F,
+) -> Passed {
+    Pass::run(rx, tx, batch, decide, |stretch, decide: &mut F| {
+        pass(stretch, decide)
+    })
+}
+
+/// Passes a stretch on, eight frames at a time. Whether it came to its end.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn pass<F: FnMut(&mut FrameMut<'_>) -> Fate>(stretch: &mut Stretch<'_>, decide: &mut F) -> bool {
+    while let Some(kept) = groups(stretch, decide) {
+        if !stretch.sort_out(8, kept) {
+            return false;
+        }
+    }
+    stretch.step_rest(decide)
+}
+
+/// Passes on groups of eight up to one of which some are dropped or not plain any more, which is staged; a bit for each
+/// of it that is kept. None when there are no eight plain frames any more.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn groups<F: FnMut(&mut FrameMut<'_>) -> Fate>(
+    stretch: &mut Stretch<'_>,
+    decide: &mut F,
+) -> Option<u32> {
+    let (incoming, outgoing) = (Judge::new(stretch.incoming), Judge::new(stretch.outgoing));
+    let addresses = Addresses8::new(stretch.addresses);
+    let header = _mm512_set1_epi64(stretch.header.cast_signed());
+    let command = _mm512_set1_epi64(stretch.command.cast_signed());
+    let report = _mm512_set1_epi64(tx::RS.cast_signed());
+    let (from, to, fresh, reports) = (stretch.from, stretch.to, stretch.fresh, stretch.reports);
+    let (from_slots, to_slots) = (&mut *stretch.from_slots, &mut *stretch.to_slots);
+    let (mut stage, progress) = (stretch.stage.reborrow(), &mut *stretch.progress);
+    // What is kept here is only ever written to `progress`, for the case that `decide` panics.
+    let (mut received, mut sent) = (progress.received, progress.sent);
+    let (mut bytes_in, mut bytes_out) = (bits(progress.bytes_in), bits(progress.bytes_out));
+    loop {
+        let [front, back] = eight(from, received)?;
+        let slots = chunk_mut::<_, 8>(from_slots, received)?;
+        let [to_front, to_back] = eight(to, sent)?;
+        let to_slots = chunk_mut::<_, 8>(to_slots, sent)?;
+        let fresh = chunk::<_, 8>(fresh, sent)?;
+        // ORDERING: as in `take`.
+        if back[3][1].load(Ordering::Acquire) & rx::DD == 0 {
+            return None;
+        }
+        let (a, b) = (load(front), load(back));
+        let (odd, lengths) = incoming.look(second_words(a, b));
+        if odd != 0 {
+            return None;
+        }
+        *stage.words = bits([a, b]);
+        *stage.index = *slots;
+        let kept = stage.show::<8>(decide);
+        bytes_in = _mm512_add_epi64(bytes_in, lengths);
+        progress.bytes_in = bits(bytes_in);
+        let [a, b]: [__m512i; 2] = bits(*stage.words);
+        let (odd, lengths) = outgoing.look(second_words(a, b));
+        if kept != 0xff || odd != 0 {
+            return Some(kept);
+        }
+        let index = bits(*slots);
+        let [a, b] = descriptors(addresses.of(bits(*fresh)), header);
+        store(front, a);
+        store(back, b);
+        *slots = *fresh;
+        let words = plain_words(command, lengths);
+        let lane = (1u64 << reports.after(sent)) as u8;
+        let words = _mm512_mask_or_epi64(words, lane, words, report);
+        let [a, b] = descriptors(addresses.of(index), words);
+        store(to_front, a);
+        store(to_back, b);
+        *to_slots = bits(index);
+        bytes_out = _mm512_add_epi64(bytes_out, lengths);
+        received += 8;
+        sent += 8;
+        progress.bytes_out = bits(bytes_out);
+        (progress.received, progress.sent) = (received, sent);
+        progress.last = stage.words[7][1];
+    }
+}
+
+/// Eight descriptors from `at` on, in two lines' worth.
+#[inline(always)]
+fn eight(all: &[Descriptor], at: usize) -> Option<&[[Descriptor; 4]; 2]> {
+    all.get(at..)?.as_chunks::<4>().0.first_chunk()
 }
 
 /// Word 1 of each of eight descriptors in two vectors of words 0 and 1.

@@ -9,10 +9,11 @@
 use std::ops::Add;
 use std::sync::OnceLock;
 
-use crate::SendError;
 use crate::batch::Batch;
+use crate::forward::{self, Fate, Passed};
 use crate::rx::RxRing;
 use crate::tx::TxRing;
+use crate::{FrameMut, SendError};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -166,6 +167,29 @@ impl TxPath {
     pub(crate) fn send(self, tx: &mut TxRing, batch: &mut Batch) -> Result<usize, SendError> {
         // SAFETY: as in `receive`.
         unsafe { (self.call)(tx, batch) }
+    }
+}
+
+/// Forwards what it can in one pass; the batch is empty.
+#[inline]
+pub(crate) fn forward(
+    rx: &mut RxRing,
+    tx: &mut TxRing,
+    batch: &mut Batch,
+    decide: &mut impl FnMut(&mut FrameMut<'_>) -> Fate,
+) -> Passed {
+    match (rx.simd(), tx.simd()) {
+        #[cfg(target_arch = "x86_64")]
+        (Simd::Avx2, Simd::Avx2) => {
+            // SAFETY: as in `receive`: the ring would not say so otherwise.
+            unsafe { avx2::forward(rx, tx, batch, decide) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Simd::Avx512, Simd::Avx512) => {
+            // SAFETY: as above.
+            unsafe { avx512::forward(rx, tx, batch, decide) }
+        }
+        _ => forward::portable(rx, tx, batch, decide),
     }
 }
 
