@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::apps;
-use crate::commands::{check, demo, ping, probe, sim, watch};
+use crate::commands::{check, demo, on_host, ping, probe, sim, watch};
 use crate::output;
 
 /// Exit status of a command that was understood and failed.
@@ -43,6 +43,8 @@ Exit status: 0 success, 1 failure, 2 usage.";
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Host(on_host::Command),
     Demo(demo::Args),
     Probe(probe::Args),
     Ping(ping::Args),
@@ -98,6 +100,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     start_log(cli.verbose);
     let result = match cli.command {
+        Command::Host(command) => command.run(),
         Command::Demo(args) => demo::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Ping(args) => ping::run(args),

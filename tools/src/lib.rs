@@ -11,6 +11,7 @@ pub mod commands;
 pub mod cpu;
 pub mod device;
 pub mod drops;
+pub mod host;
 pub mod live;
 pub mod output;
 pub mod report;

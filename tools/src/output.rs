@@ -52,6 +52,40 @@ pub fn line(text: impl std::fmt::Display) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints a text that has its line ends already.
+///
+/// # Errors
+///
+/// When standard output cannot be written.
+pub fn text(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// `text` for a terminal: what other people have put into names (control characters, direction marks) cannot move the
+/// cursor, change colours or hide anything.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let hides = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
+    if !text.contains(hides) {
+        return text.to_owned();
+    }
+    text.chars()
+        .map(|c| {
+            if hides(c) {
+                c.escape_unicode().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
+}
+
 /// `value` with three significant digits and a unit of time, from nanoseconds.
 #[must_use]
 pub fn nanoseconds(value: u64) -> String {

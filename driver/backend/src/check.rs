@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use vfnic_hw::PciError;
 
+use crate::holders::holders;
+use crate::sysfs::is_vfio;
 use crate::{OpenOptions, PciAddress, Sysfs};
 
 /// A function that looks as if it could be opened.
@@ -133,11 +135,6 @@ impl Target {
     }
 }
 
-/// vfio-pci, or one of the drivers built on it for certain devices.
-fn is_vfio(driver: &str) -> bool {
-    driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
-}
-
 fn owner(node: &Path) -> String {
     let user = rustix::process::geteuid().as_raw();
     match fs::metadata(node) {
@@ -153,38 +150,11 @@ fn owner(node: &Path) -> String {
 
 /// The first process seen to have the node open, as `pid 123 (name)`.
 fn holder(node: &Path, proc: &Path) -> Option<String> {
-    let node = identity(node)?;
-    let me = std::process::id();
-    for process in fs::read_dir(proc).ok()?.flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
-            continue;
-        };
-        // Another user's process: its descriptors are not for us to see.
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
-            continue;
-        };
-        let holds = descriptors
-            .flatten()
-            .any(|descriptor| identity(&descriptor.path()) == Some(node));
-        if holds && pid == me {
-            return Some("this process".to_owned());
-        }
-        if holds {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("pid {pid} ({})", comm.trim()));
-        }
-    }
-    None
-}
-
-/// What makes two paths one node: a device's number wherever its nodes are, or a file's place.
-fn identity(path: &Path) -> Option<(bool, u64, u64)> {
-    let meta = fs::metadata(path).ok()?;
-    Some(if meta.file_type().is_char_device() {
-        (true, meta.rdev(), 0)
+    let holder = holders(node, proc).into_iter().next()?;
+    Some(if holder.pid == std::process::id() {
+        "this process".to_owned()
     } else {
-        (false, meta.dev(), meta.ino())
+        format!("pid {} ({})", holder.pid, holder.name)
     })
 }
 

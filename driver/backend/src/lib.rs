@@ -54,6 +54,7 @@ mod caps;
 mod check;
 mod config;
 mod function;
+mod holders;
 mod iommu;
 mod iova;
 mod memlock;
@@ -66,6 +67,7 @@ mod token;
 mod window;
 
 pub use address::PciAddress;
+pub use holders::{Holder, holders};
 pub use space::VfioSpace;
 pub use sysfs::Sysfs;
 pub use token::VfToken;

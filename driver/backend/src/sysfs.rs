@@ -206,6 +206,12 @@ impl Sysfs {
     }
 }
 
+/// Whether a driver is vfio-pci, or one of those built on it for certain devices.
+#[must_use]
+pub fn is_vfio(driver: &str) -> bool {
+    driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
+}
+
 /// The names in a folder.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     fs::read_dir(folder)?

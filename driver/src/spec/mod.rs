@@ -21,6 +21,7 @@ use vfnic_hw::Model;
 
 pub use address::{PciAddress, PciPattern};
 use parse::Cursor;
+pub use resolve::System;
 
 /// The grammar in one line.
 const HINT: &str = "a device is written as 0000:31:10.1, 31:10.1, eth0#0,2-7, *:31:12.*, k8s:RESOURCE[/i], vfio-user:PATH or sim:82599[?key=value&…]";

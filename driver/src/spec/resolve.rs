@@ -9,9 +9,15 @@ use vfnic_hw::Model;
 use super::{DeviceSpec, PciAddress, SpecError, VfSet};
 
 /// Where to look.
-struct System<'a> {
-    sysfs: &'a Path,
-    environment: &'a dyn Fn(&str) -> Option<String>,
+#[expect(
+    missing_debug_implementations,
+    reason = "a function has nothing to show"
+)]
+pub struct System<'a> {
+    /// Where sysfs is.
+    pub sysfs: &'a Path,
+    /// The variables of the environment.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl DeviceSpec {
@@ -28,7 +34,12 @@ impl DeviceSpec {
         })
     }
 
-    fn resolve_on(&self, system: &System<'_>) -> Result<Vec<PciAddress>, SpecError> {
+    /// As [`resolve`](Self::resolve), on a machine whose files are elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn resolve_on(&self, system: &System<'_>) -> Result<Vec<PciAddress>, SpecError> {
         let mut found = match self {
             // Whether it exists is the backend's question: it knows better errors.
             Self::Pci(address) => vec![*address],

@@ -2,8 +2,10 @@
 
 pub mod check;
 pub mod demo;
+pub mod list;
 pub mod fwd;
 pub mod r#gen;
+pub mod on_host;
 pub mod ping;
 pub mod probe;
 pub mod sim;
