@@ -384,10 +384,16 @@ impl CardState {
         self.set_later(vf, direction, queue, None);
         let limit = self.control.queues;
         let index = pool(queue);
+        // 82576 datasheet, RXDCTL and TXDCTL: setting ENABLE initialises the queue. DPDK's eth_igbvf_rx_init relies on it: a
+        // VF reset keeps the head of the queue's last life, and it writes RDH only once the queue is on.
+        let afresh = on && self.control.model.family() == Family::Igbvf;
         let result = match direction {
             Direction::Rx => {
                 self.control.vfs[vf].regs.rx[queue].enabled = on;
                 self.path.rx(pool(vf), index).map(|rx| {
+                    if afresh {
+                        rx.set_head(0);
+                    }
                     if on {
                         rx.enable()
                     } else {
@@ -399,6 +405,9 @@ impl CardState {
             Direction::Tx => {
                 self.control.vfs[vf].regs.tx[queue].enabled = on;
                 self.path.tx(pool(vf), index).map(|tx| {
+                    if afresh {
+                        tx.set_head(0);
+                    }
                     if on {
                         tx.enable()
                     } else {

@@ -319,6 +319,25 @@ fn tails_and_heads_have_their_time() {
 }
 
 #[test]
+fn enabling_an_igbvf_queue_puts_its_head_to_0() {
+    for model in [Model::I82576, Model::I350] {
+        let (card, vf) = one_vf(model);
+        vf.write(0x280c, 2);
+        for queue in [0x2800, 0x3800] {
+            vf.write(queue, 0x10_0000);
+            vf.write(queue + 0x08, 64 * 16);
+            vf.write(queue + 0x10, 5);
+            assert_eq!(vf.read(queue + 0x10), 5);
+            vf.write(queue + 0x28, 1 << 25);
+            assert_eq!(vf.read(queue + 0x10), 0);
+            // As DPDK's driver does.
+            vf.write(queue + 0x10, 0);
+        }
+        assert_eq!(kinds(&card), []);
+    }
+}
+
+#[test]
 fn a_tail_rung_without_bus_mastering_is_told() {
     let (card, vf) = one_vf(Model::I82599);
     vf.write(0x2000, 0x10_0000);
