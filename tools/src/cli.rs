@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::apps;
-use crate::commands::{check, demo, on_host, ping, probe, sim, watch};
+use crate::commands::{bench, check, demo, on_host, ping, probe, sim, watch};
 use crate::output;
 
 /// Exit status of a command that was understood and failed.
@@ -53,6 +53,7 @@ enum Command {
     Check(check::Args),
     Sim(sim::Args),
     Watch(watch::Args),
+    Bench(bench::Args),
 }
 
 /// A command line that can be parsed and makes no sense all the same; ends with status 2.
@@ -108,6 +109,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Sim(args) => sim::run(args),
         Command::Watch(args) => watch::run(args),
+        Command::Bench(args) => bench::run(&args),
     };
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,

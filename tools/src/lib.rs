@@ -6,6 +6,7 @@
 
 pub mod apps;
 pub mod args;
+pub mod bench;
 pub mod cli;
 pub mod commands;
 pub mod cpu;

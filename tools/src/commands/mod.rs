@@ -1,5 +1,6 @@
 //! One file per command: its arguments, and `run`.
 
+pub mod bench;
 pub mod check;
 pub mod demo;
 pub mod list;

@@ -1,5 +1,6 @@
 //! The `vfnic` command from outside.
 
+mod bench;
 mod run;
 mod sim;
 mod traffic;

@@ -1,0 +1,31 @@
+//! `vfnic bench`: what the driver costs.
+
+mod ring;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use crate::cli::Outcome;
+
+/// Measures what the driver costs
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = ring::EXAMPLES)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Command {
+    Ring(ring::Args),
+}
+
+/// Runs it.
+///
+/// # Errors
+///
+/// When something cannot be measured here.
+pub fn run(args: &Args) -> anyhow::Result<Outcome> {
+    match &args.command {
+        Command::Ring(args) => ring::run(args),
+    }
+}
