@@ -178,3 +178,54 @@ fn checked_frames_pass_both_ways_with_every_offload() {
         }
     }
 }
+
+#[test]
+fn what_a_stopped_demo_had_under_way_is_waited_for() {
+    let run = |arguments: &[&str]| {
+        std::process::Command::new("kill")
+            .args(arguments)
+            .status()
+            .expect("kill runs")
+    };
+    let demo = std::process::Command::new(env!("CARGO_BIN_EXE_vfnic"))
+        .args(["demo", "--json", "--duration", "1s", "--rate", "20k"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let id = demo.id().to_string();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(run(&["-STOP", &id]).success());
+    // Longer than the demo waits for a frame that does not come.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert!(run(&["-CONT", &id]).success());
+    let out = demo.wait_with_output().expect("it ends");
+    let summary: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    assert!(out.status.success(), "{summary}");
+    assert_eq!(summary["unaccounted"], 0, "{summary}");
+    assert_eq!(summary["still_queued"], serde_json::json!({}), "{summary}");
+}
+
+#[test]
+fn an_idle_demo_says_what_it_cost_and_wakes_up() {
+    for mode in MODES {
+        let summary = json(&[
+            "demo",
+            "--json",
+            "--mode",
+            mode,
+            "--duration",
+            "100ms",
+            "--idle",
+            "300ms",
+        ]);
+        assert_eq!(summary["sent"], summary["received"], "{summary}");
+        for field in [
+            "idle_cpu_percent",
+            "first_packet_after_idle_us",
+            "open_to_first_packet_ms",
+        ] {
+            assert!(summary[field].as_f64().is_some(), "{field}: {summary}");
+        }
+        assert!(summary["idle_seconds"].as_f64() >= Some(0.3), "{summary}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The card and its three ports.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -7,6 +8,7 @@ use vfnic::{Port, PortConfig, QueueCount, QueuePair};
 use vfnic_sim::Card;
 
 use super::Args;
+use super::worker::Done;
 use crate::drops;
 
 /// What the three VFs are for, by number.
@@ -27,7 +29,9 @@ pub(super) struct Bed {
     ports: Vec<Port>,
     card: Card,
     window: usize,
-    /// From opening the first port to all links being up.
+    /// When the first port was about to be opened.
+    opened: Instant,
+    /// From then to all links being up.
     ready_after: Duration,
     /// CPU time that the card's thread had used by then.
     card_cpu_before: Duration,
@@ -78,6 +82,7 @@ impl Bed {
             ports,
             card,
             window,
+            opened: start,
             ready_after: Duration::ZERO,
             card_cpu_before: Duration::ZERO,
         };
@@ -139,6 +144,11 @@ impl Bed {
         self.card.cpu_time().saturating_sub(self.card_cpu_before)
     }
 
+    /// When the first port was about to be opened.
+    pub(super) const fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// From opening the first port to all links being up.
     pub(super) const fn ready_after(&self) -> Duration {
         self.ready_after
@@ -165,6 +175,28 @@ impl Bed {
             }
         }
         all
+    }
+
+    /// Where frames still are that were sent and have not arrived, by the counts of both sides. Empty when all is well.
+    pub(super) fn still_queued(&self, done: &Done) -> BTreeMap<&'static str, u64> {
+        let card = [0, 1, 2].map(|vf| self.card.vf_stats(vf).unwrap_or_default());
+        let passed = done.passed;
+        let places = [
+            ("generator_transmit_ring", done.sent, card[0].taken),
+            (
+                "forwarder_receive_ring",
+                card[1].delivered,
+                passed.to_forwarder,
+            ),
+            ("forwarder", passed.to_forwarder, passed.forwarded),
+            ("forwarder_transmit_ring", passed.forwarded, card[1].taken),
+            ("sink_receive_ring", card[2].delivered, passed.to_sink),
+        ];
+        places
+            .into_iter()
+            .map(|(place, into, out)| (place, into.saturating_sub(out)))
+            .filter(|(_, left)| *left > 0)
+            .collect()
     }
 
     /// Logs every counter there is, to find out where frames went.

@@ -17,7 +17,7 @@ use crate::cli::Outcome;
 use crate::live::LiveLine;
 
 use bed::Bed;
-use report::Progress;
+use report::{Progress, Summary};
 use worker::Worker;
 
 /// Sends traffic through a simulated card and accounts for every frame
@@ -53,6 +53,9 @@ pub struct Args {
     /// Frames under way at most, with `--rate max`: fewer for latency, more for throughput
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..=4095))]
     window: u16,
+    /// After the traffic do nothing for this long, then send one frame: tells what idling costs
+    #[arg(long, value_name = "TIME", value_parser = args::duration)]
+    idle: Option<Duration>,
     /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
@@ -67,6 +70,7 @@ Examples:
   vfnic demo --model x550 --queues 2 --mode adaptive --rate 250k --duration 10s
   vfnic demo --frame imix --json
   vfnic demo --rate 1M --hlog latency.hlog
+  vfnic demo --mode adaptive --duration 1s --idle 5s
 
 Exit status 0 only when every frame is accounted for and none was duplicated or corrupted.";
 
@@ -79,38 +83,44 @@ const INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// When the card, a port or the log file cannot be had, or a queue ends.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut progress = Progress::new(&args)?;
-    let (bed, pairs) = Bed::build(&args)?;
-    let (tell, told) = mpsc::channel();
-    let worker = Worker::new(&args, &bed, pairs, tell)?;
-    let thread = std::thread::Builder::new()
-        .name("vfnic-demo".into())
-        .spawn(move || worker.run())
-        .context("cannot start a thread")?;
     let live = LiveLine::new(args.json);
-    // Ends when the worker drops its end, well or not.
-    loop {
-        match told.recv_timeout(INTERVAL) {
-            Ok(update) => live.show(progress.update(&update, bed.card_cpu())?),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-        }
-        bed.poll_control()?;
-    }
+    let (summary, progress) = traffic(&args, |text| live.show(text))?;
     drop(live);
-    let done = thread
-        .join()
-        .map_err(|_| anyhow::anyhow!("the driver's thread panicked"))??;
-    let summary = progress.finish(&args, &done, &bed)?;
-    if !summary.good() {
-        bed.log_counters();
-    }
-    drop(done.pairs);
-    bed.close()?;
     if args.json {
         summary.json()?;
     } else {
         summary.print(progress.latencies())?;
     }
     Ok(summary.good().into())
+}
+
+/// The run itself; `show` is told how it goes.
+fn traffic(args: &Args, show: impl Fn(String)) -> anyhow::Result<(Summary, Progress)> {
+    let mut progress = Progress::new(args)?;
+    let (bed, pairs) = Bed::build(args)?;
+    let (tell, told) = mpsc::channel();
+    let worker = Worker::new(args, &bed, pairs, tell)?;
+    let thread = std::thread::Builder::new()
+        .name("vfnic-demo".into())
+        .spawn(move || worker.run())
+        .context("cannot start a thread")?;
+    // Ends when the worker drops its end, well or not.
+    loop {
+        match told.recv_timeout(INTERVAL) {
+            Ok(update) => show(progress.update(&update, bed.card_cpu())?),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        bed.poll_control()?;
+    }
+    let done = thread
+        .join()
+        .map_err(|_| anyhow::anyhow!("the driver's thread panicked"))??;
+    let summary = progress.finish(args, &done, &bed)?;
+    if !summary.good() {
+        bed.log_counters();
+    }
+    drop(done.pairs);
+    bed.close()?;
+    Ok((summary, progress))
 }

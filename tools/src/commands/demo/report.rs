@@ -1,5 +1,6 @@
 //! What a run says while it goes and when it is over.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -59,6 +60,11 @@ pub(super) struct Summary {
     cpu_percent: CpuPercent,
     wakeups: u64,
     ready_ms: f64,
+    open_to_first_packet_ms: Option<f64>,
+    idle_seconds: Option<f64>,
+    idle_cpu_percent: Option<f64>,
+    first_packet_after_idle_us: Option<f64>,
+    still_queued: BTreeMap<&'static str, u64>,
     violations: Vec<String>,
     #[serde(skip)]
     window: Option<usize>,
@@ -174,6 +180,18 @@ impl Progress {
             },
             wakeups: done.wakeups,
             ready_ms: round(bed.ready_after().as_secs_f64() * 1e3, 3),
+            open_to_first_packet_ms: done
+                .first_packet
+                .map(|time| round(time.as_secs_f64() * 1e3, 3)),
+            idle_seconds: done.idle.map(|idle| round(idle.time.as_secs_f64(), 6)),
+            idle_cpu_percent: done
+                .idle
+                .map(|idle| round(cpu::percent(idle.cpu, idle.time), 3)),
+            first_packet_after_idle_us: done
+                .idle
+                .and_then(|idle| idle.first_packet)
+                .map(|time| round(time.as_secs_f64() * 1e6, 1)),
+            still_queued: bed.still_queued(done),
             violations: bed.violations(),
             window: max.then(|| bed.window()),
         })
@@ -232,6 +250,9 @@ impl Summary {
             writeln!(out, "  dropped     {count:>14}  {reason}")?;
         }
         writeln!(out, "  unaccounted {:>14}", accounts.unaccounted)?;
+        for (place, count) in &self.still_queued {
+            writeln!(out, "  still in    {count:>14}  {place}")?;
+        }
         if self.behind_schedule > 0 {
             writeln!(
                 out,
@@ -242,7 +263,7 @@ impl Summary {
         writeln!(out)?;
         writeln!(
             out,
-            "  {:.2} Mpps end to end, {:.2} Gbit/s, over {:.2} s; CPU: driver {:.0} %, card {:.0} %; {} wake-ups; ready after {:.1} ms",
+            "  {:.2} Mpps end to end, {:.2} Gbit/s, over {:.2} s; CPU: driver {:.0} %, card {:.0} %; {} wake-ups; ready after {:.1} ms, first frame after {}",
             self.mpps,
             self.gbit_per_second,
             self.seconds,
@@ -250,7 +271,17 @@ impl Summary {
             self.cpu_percent.sim,
             self.wakeups,
             self.ready_ms,
+            self.open_to_first_packet_ms
+                .map_or_else(|| "never".to_owned(), |ms| format!("{ms:.1} ms")),
         )?;
+        if let (Some(seconds), Some(percent)) = (self.idle_seconds, self.idle_cpu_percent) {
+            writeln!(
+                out,
+                "  idle for {seconds:.1} s: driver's thread {percent:.2} % CPU, first frame after it {}",
+                self.first_packet_after_idle_us
+                    .map_or_else(|| "lost".to_owned(), |us| format!("{us:.0} us")),
+            )?;
+        }
         let latency = &self.latency_ns;
         writeln!(
             out,

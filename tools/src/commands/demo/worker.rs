@@ -1,7 +1,7 @@
 //! The driver's thread: all three roles in one loop.
 
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use vfnic::{Poller, QueueError, QueuePair};
@@ -22,6 +22,11 @@ const FLOWS: u16 = 16;
 const STALL: u64 = 2_000_000_000;
 /// When nothing arrives for this long, gaps in the sequence stop counting as under way.
 const PAUSE: u64 = 1_000_000;
+/// At the end, how long gaps may still close.
+const LINGER: u64 = 20_000_000;
+/// Most that one look at the queues adds to a silence: while the whole process stood still, stopped or without a CPU, the card
+/// did as well, and what it has to deliver comes after.
+const LOOK: u64 = 10_000_000;
 /// How long a sender that is late may go on after the end to send what was due before it.
 const GRACE: u64 = 1_000_000_000;
 
@@ -55,8 +60,36 @@ pub(super) struct Done {
     pub(super) behind: u64,
     /// The last update, which nobody was told.
     pub(super) last: Update,
+    /// Frames that each role took and passed on.
+    pub(super) passed: Passed,
+    /// From opening the first port to the first frame at the sink.
+    pub(super) first_packet: Option<Duration>,
+    /// What the idle phase came to, if there was one.
+    pub(super) idle: Option<Idle>,
     /// The queues: frames count as not confirmed once these are gone, so they go last.
     pub(super) pairs: Vec<QueuePair>,
+}
+
+/// What the driver's side counted, to be compared with the card's counts where frames are missing.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Passed {
+    /// Frames the forwarder received.
+    pub(super) to_forwarder: u64,
+    /// Frames it sent on.
+    pub(super) forwarded: u64,
+    /// Frames the sink received, whatever they were.
+    pub(super) to_sink: u64,
+}
+
+/// How a silence went.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Idle {
+    /// How long it lasted.
+    pub(super) time: Duration,
+    /// CPU time the driver's thread used in it.
+    pub(super) cpu: Duration,
+    /// From the departure of the first frame after it to its arrival at the sink; None when it did not come.
+    pub(super) first_packet: Option<Duration>,
 }
 
 /// What a queue pair is for.
@@ -84,7 +117,7 @@ struct Roles {
     sent: u64,
     /// Frames that arrived, whatever they were.
     arrived: u64,
-    /// Frames given up for lost while under way.
+    /// Frames given up for lost while under way. When they come after all they are taken back.
     written_off: u64,
     /// When to stop, in nanoseconds.
     duration: u64,
@@ -117,6 +150,7 @@ impl Roles {
                 let clock = self.clock;
                 let arrived = self.sink.receive(&mut pair.rx, || clock.now())?;
                 self.arrived += arrived as u64;
+                self.write_off(0);
                 Ok(arrived)
             }
         }
@@ -143,6 +177,23 @@ impl Roles {
         self.sent.saturating_sub(self.arrived + self.written_off)
     }
 
+    /// Gives up at least `count` frames, but none that has arrived.
+    fn write_off(&mut self, count: u64) {
+        let open = self.sent.saturating_sub(self.arrived);
+        self.written_off = self.written_off.max(count).min(open);
+    }
+
+    /// Whether nothing more can come at the end, after so many nanoseconds of silence.
+    fn is_over(&self, silence: u64) -> bool {
+        let open = self.sent.saturating_sub(self.arrived);
+        match (open, self.waiting(), self.under_way()) {
+            (0, 0, _) => true,
+            // The gaps that are left have had time to close.
+            (_, 0, 0) => silence > LINGER,
+            _ => silence > STALL,
+        }
+    }
+
     /// Frames that wait for a transmit queue.
     fn waiting(&self) -> usize {
         self.roles
@@ -162,6 +213,10 @@ pub(super) struct Worker {
     poller: Poller,
     roles: Roles,
     tell: Sender<Update>,
+    /// When the first port was opened.
+    opened: Instant,
+    /// How long to do nothing at the end.
+    idle: Option<Duration>,
 }
 
 impl Worker {
@@ -224,6 +279,8 @@ impl Worker {
                 duration: u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX / 2),
             },
             tell,
+            opened: bed.opened(),
+            idle: args.idle,
         })
     }
 
@@ -233,58 +290,108 @@ impl Worker {
         self.roles.clock = clock;
         let interval = u64::try_from(INTERVAL.as_nanos()).unwrap_or(u64::MAX);
         let mut next_update = interval;
-        let mut last_arrival = 0;
-        let mut now = 0;
-        let mut ended = None;
+        let (mut now, mut silence) = (0, 0);
+        let (mut first_packet, mut ended) = (None, None);
         loop {
             self.roles.sending = self.roles.is_sending(now);
             if !self.roles.sending {
                 ended.get_or_insert(now);
-                if self.roles.under_way() == 0 && self.roles.waiting() == 0 {
+                if self.roles.is_over(silence) {
                     break;
                 }
             }
             let arrived = self.roles.arrived;
-            let wait = self.wait(now, next_update, last_arrival);
+            let wait = self.wait(now, next_update);
             let roles = &mut self.roles;
             self.poller
                 .turn(Some(wait), |index, pairs| roles.work(index, pairs))?;
-            now = clock.now();
-            if self.roles.arrived > arrived || self.roles.under_way() == 0 {
-                last_arrival = now;
-            } else if now.saturating_sub(last_arrival) > PAUSE {
-                let missing = self.roles.sink.checker().missing();
-                self.roles.written_off = self.roles.written_off.max(missing);
+            let before = std::mem::replace(&mut now, clock.now());
+            let roles = &mut self.roles;
+            if roles.arrived > arrived {
+                silence = 0;
+                first_packet.get_or_insert_with(|| self.opened.elapsed());
+            } else if roles.sending && roles.under_way() == 0 {
+                silence = 0;
+            } else {
+                silence += (now - before).min(LOOK);
+                if silence > PAUSE {
+                    roles.write_off(roles.sink.checker().missing());
+                }
             }
-            if now.saturating_sub(last_arrival) > STALL {
+            if roles.sending && silence > STALL {
                 log::debug!(
                     "{} frames taken for lost, {} of them wait for a transmit queue; {:?}",
-                    self.roles.under_way(),
-                    self.roles.waiting(),
+                    roles.under_way(),
+                    roles.waiting(),
                     self.poller.stats()
                 );
-                self.roles.written_off += self.roles.under_way();
-                last_arrival = now;
+                roles.write_off(u64::MAX);
+                silence = 0;
             }
             if now >= next_update {
-                next_update += interval;
+                next_update = now + interval;
                 let update = self.update(now);
                 // Nobody listens any more when the main thread has failed; it says why.
                 let _ = self.tell.send(update);
             }
         }
-        Ok(self.finish(now, ended.unwrap_or(now)))
+        let last = self.update(now);
+        let idle = self.idle.map(|time| self.stay_idle(time)).transpose()?;
+        let mut done = self.finish(last, ended.unwrap_or(now));
+        done.first_packet = first_packet;
+        done.idle = idle;
+        Ok(done)
+    }
+
+    /// Does nothing for `time`, as the mode has it, then sends one frame. Its latency is not among the others.
+    fn stay_idle(&mut self, time: Duration) -> anyhow::Result<Idle> {
+        let clock = self.roles.clock;
+        let (start, cpu) = (clock.now(), cpu::of_this_thread());
+        let end = start + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
+        let roles = &mut self.roles;
+        let mut now = start;
+        while now < end {
+            let wait = Duration::from_nanos(end - now);
+            self.poller
+                .turn(Some(wait), |index, pairs| roles.work(index, pairs))?;
+            now = clock.now();
+        }
+        let mut idle = Idle {
+            time: Duration::from_nanos(now - start),
+            cpu: cpu::of_this_thread().saturating_sub(cpu),
+            first_packet: None,
+        };
+        let (arrived, departure) = (roles.arrived, clock.now());
+        if let (Some(Role::Source(source)), Some(pair)) = (
+            roles.roles.first_mut(),
+            self.poller.queues_mut().first_mut(),
+        ) {
+            roles.sent += source.send(&mut pair.tx, 1, departure)? as u64;
+        }
+        let mut silence = 0;
+        now = departure;
+        while !roles.is_over(silence) {
+            let wait = Duration::from_nanos(PAUSE);
+            self.poller
+                .turn(Some(wait), |index, pairs| roles.work(index, pairs))?;
+            let before = std::mem::replace(&mut now, clock.now());
+            silence += (now - before).min(LOOK);
+            if roles.arrived > arrived && idle.first_packet.is_none() {
+                idle.first_packet = Some(Duration::from_nanos(now - departure));
+            }
+        }
+        Ok(idle)
     }
 
     /// How long to wait for frames at most.
-    fn wait(&self, now: u64, next_update: u64, last_arrival: u64) -> Duration {
+    fn wait(&self, now: u64, next_update: u64) -> Duration {
         let roles = &self.roles;
         let mut until = next_update;
         if roles.sending {
             until = until.min(roles.pacer.as_ref().map_or(roles.duration, Pacer::next));
         }
-        if roles.under_way() > 0 {
-            until = until.min(last_arrival + STALL + 1).min(now + PAUSE);
+        if roles.under_way() > 0 || !roles.sending {
+            until = until.min(now + PAUSE);
         }
         if roles.waiting() > 0 {
             // Room in a transmit queue comes without a message.
@@ -304,24 +411,37 @@ impl Worker {
         }
     }
 
-    fn finish(mut self, now: u64, ended: u64) -> Done {
-        let generators: Vec<Generator> = self
-            .roles
-            .roles
-            .drain(..)
-            .filter_map(|role| match role {
-                Role::Source(source) => Some(source.finish()),
-                _ => None,
-            })
-            .collect();
+    fn finish(mut self, mut last: Update, ended: u64) -> Done {
+        let mut passed = Passed {
+            to_sink: self.roles.arrived,
+            ..Passed::default()
+        };
+        let mut generators = Vec::new();
+        for role in self.roles.roles.drain(..) {
+            match role {
+                Role::Source(source) => generators.push(source.finish()),
+                Role::Forwarder(forwarder) => {
+                    passed.forwarded += forwarder.forwarded();
+                    passed.to_forwarder += forwarder.forwarded() + forwarder.waiting() as u64;
+                }
+                Role::Sink => {}
+            }
+        }
         let made = |flow| generators.iter().map(|g| g.made(flow)).sum();
+        let checker = self.roles.sink.checker_mut();
+        let lost = checker.close(made);
+        // What came after the last update counts, its latency does not.
+        last.tally = checker.tally();
         Done {
             sent: self.roles.sent,
-            lost: self.roles.sink.checker_mut().close(made),
+            lost,
             sending: Duration::from_nanos(ended),
             wakeups: self.poller.stats().wakeups,
             behind: self.roles.behind(),
-            last: self.update(now),
+            last,
+            passed,
+            first_packet: None,
+            idle: None,
             pairs: self.poller.into_queues(),
         }
     }
