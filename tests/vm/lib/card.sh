@@ -108,13 +108,7 @@ linux_bed() {
     return
   fi
   binary=$(guest_binary)
-  image_new "$image"
-  image_modules "$image" "$vm_kernel" "$driver" 8021q
-  image_program "$image" "$tools" usr/sbin/ethtool
-  image_program "$image" "$tools" usr/bin/iperf3
-  # It ends its threads with pthread_cancel, for which the C library loads this.
-  cp -L "$tools/usr/lib/x86_64-linux-gnu/libgcc_s.so.1" "$image/usr/lib/"
-  image_pack "$image" "$image.initrd"
+  linux_image "$image" "$tools" "$driver" 8021q
   # All at once: most of a scenario is waiting, for a link, for a watchdog, for a second to pass.
   for model in ${CARD_MODELS:-"$@"}; do
     linux_guest "$driver" "$speed" "$model" &
@@ -124,6 +118,19 @@ linux_bed() {
     wait "$guest" || failed "vm $bed/${guests[$guest]}: stopped before its end"
   done
   ((seconds == 0)) || linux_pair "$1" "$seconds"
+}
+
+# linux_image IMAGE TOOLS MODULE…: what these guests need.
+linux_image() {
+  local image=$1 tools=$2
+  shift 2
+  image_new "$image"
+  image_modules "$image" "$vm_kernel" "$@"
+  image_program "$image" "$tools" usr/sbin/ethtool
+  image_program "$image" "$tools" usr/bin/iperf3
+  # It ends its threads with pthread_cancel, for which the C library loads this.
+  cp -L "$tools/usr/lib/x86_64-linux-gnu/libgcc_s.so.1" "$image/usr/lib/"
+  image_pack "$image" "$image.initrd"
 }
 
 # linux_guest DRIVER MBPS MODEL: one guest with two VFs of a card.
