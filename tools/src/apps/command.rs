@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::cli::Outcome;
-use crate::commands::{fwd, r#gen, sink};
+use crate::commands::{capture, echo, fwd, r#gen, sink, stats};
 
 /// Commands that move frames through ports of any kind.
 #[derive(Clone, Debug, Subcommand)]
@@ -11,6 +11,9 @@ pub(crate) enum Command {
     Fwd(fwd::Args),
     Gen(r#gen::Args),
     Sink(sink::Args),
+    Capture(capture::Args),
+    Stats(stats::Args),
+    Echo(echo::Args),
 }
 
 impl Command {
@@ -24,6 +27,9 @@ impl Command {
             Self::Fwd(args) => fwd::run(args),
             Self::Gen(args) => r#gen::run(args),
             Self::Sink(args) => sink::run(args),
+            Self::Capture(args) => capture::run(args),
+            Self::Stats(args) => stats::run(args),
+            Self::Echo(args) => echo::run(args),
         }
     }
 }

@@ -3,7 +3,10 @@
 pub mod capture_file;
 mod clock;
 mod command;
+pub mod http;
+pub mod packet;
 mod port;
+pub mod responder;
 mod stop;
 mod tally;
 

@@ -1,9 +1,11 @@
 //! One file per command: its arguments, and `run`.
 
 pub mod bench;
+pub mod capture;
 pub mod check;
 pub mod demo;
 pub mod list;
+pub mod echo;
 pub mod fwd;
 pub mod r#gen;
 pub mod on_host;
@@ -11,4 +13,5 @@ pub mod ping;
 pub mod probe;
 pub mod sim;
 pub mod sink;
+pub mod stats;
 pub mod watch;

@@ -1,7 +1,8 @@
 //! One direction: from a receive queue to a transmit queue.
 
 use vfnic::{
-    Batch, FrameError, MacAddr, Port, QueueError, QueuePair, RxQueue, SendError, TxOffload, TxQueue,
+    Batch, Fate, FrameError, MacAddr, Port, QueueError, QueuePair, RxQueue, SendError, TxOffload,
+    TxQueue,
 };
 
 use crate::traffic::frame;
@@ -29,21 +30,39 @@ impl Rewrite {
         Self::Back(own.0)
     }
 
-    /// Rewrites all frames of `batch`. The choice is made once a batch.
+    /// The head of a frame as it is sent on.
     #[inline]
-    fn apply(&self, batch: &mut Batch) {
-        match *self {
+    fn apply(self, frame: &mut [u8]) {
+        let Some(head) = frame.first_chunk_mut::<12>() else {
+            return;
+        };
+        match self {
             Self::Nothing => {}
-            Self::Both(both) => batch.each_first_mut(|bytes| {
-                if let Some(head) = bytes.first_chunk_mut() {
-                    *head = both;
-                }
+            Self::Both(both) => *head = both,
+            Self::Back(own) => {
+                head.copy_within(6..12, 0);
+                head[6..].copy_from_slice(&own);
+            }
+        }
+    }
+
+    /// Receives, rewrites and sends in one pass. The choice is made once a batch.
+    #[inline]
+    fn forward(
+        self,
+        rx: &mut RxQueue,
+        tx: &mut TxQueue,
+        batch: &mut Batch,
+    ) -> Result<usize, QueueError> {
+        match self {
+            Self::Nothing => rx.forward(tx, batch, |_| Fate::Send),
+            Self::Both(both) => rx.forward(tx, batch, |frame| {
+                Self::Both(both).apply(frame.data_mut());
+                Fate::Send
             }),
-            Self::Back(own) => batch.each_first_mut(|bytes| {
-                if let Some(head) = bytes.first_chunk_mut::<12>() {
-                    head.copy_within(6..12, 0);
-                    head[6..].copy_from_slice(&own);
-                }
+            Self::Back(own) => rx.forward(tx, batch, |frame| {
+                Self::Back(own).apply(frame.data_mut());
+                Fate::Send
             }),
         }
     }
@@ -93,20 +112,24 @@ impl Lane {
         if self.copies.is_some() {
             return self.forward_copies(rx, tx);
         }
-        if self.batch.is_empty() {
-            if rx.receive(&mut self.batch)? == 0 {
-                // A poller does not sleep over a queue full of finished frames.
-                tx.reclaim(&mut self.batch);
-                return Ok(0);
+        let before = self.batch.len();
+        match self.rewrite.forward(rx, tx, &mut self.batch) {
+            Ok(received) => {
+                let sent = before + received - self.batch.len();
+                if sent == 0 {
+                    // A poller does not sleep over a queue full of finished frames.
+                    tx.reclaim(&mut self.batch);
+                }
+                self.forwarded += sent as u64;
+                Ok(sent)
             }
-            self.rewrite.apply(&mut self.batch);
+            Err(error) => {
+                self.unsendable += 1;
+                let sent = refuse_front(&mut self.batch, error)?;
+                self.forwarded += sent as u64;
+                Ok(sent)
+            }
         }
-        let sent = tx.send(&mut self.batch).or_else(|error| {
-            self.unsendable += 1;
-            refuse_front(&mut self.batch, error)
-        })?;
-        self.forwarded += sent as u64;
-        Ok(sent)
     }
 
     /// As [`forward`](Self::forward), with frames copied from one pool to the other.
@@ -122,7 +145,8 @@ impl Lane {
                     tx.reclaim(&mut copies.batch);
                     return Ok(0);
                 }
-                self.rewrite.apply(&mut self.batch);
+                let rewrite = self.rewrite;
+                self.batch.each_first_mut(|frame| rewrite.apply(frame));
             }
             self.unsendable += copies.take(&self.batch);
             self.batch.clear();

@@ -1,16 +1,12 @@
 //! Counters of a served card for a monitoring system: Prometheus' text format over HTTP.
 
 use std::fmt::Write as _;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+use std::io;
+use std::net::SocketAddr;
 
 use serde_json::Value;
 
-/// Longest time a reader may take over one request.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::apps::http;
 
 /// Answers every request on `address` with what `read` gives, until the process ends; says where it listens.
 ///
@@ -19,40 +15,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// When the address cannot be had.
 pub(super) fn serve(
     address: SocketAddr,
-    read: impl Fn() -> Value + Send + Sync + 'static,
+    read: impl Fn() -> Value + Send + 'static,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)?;
-    let bound = listener.local_addr()?;
-    let read = Arc::new(read);
-    thread::Builder::new()
-        .name("vfnic-metrics".into())
-        .spawn(move || {
-            for stream in listener.incoming() {
-                match stream {
-                    // One at a time: a reader that dawdles costs the next one its patience, and nobody else anything.
-                    Ok(stream) => drop(answer(stream, &*read)),
-                    Err(error) => {
-                        log::warn!("metrics: {error}");
-                        thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            }
-        })?;
-    Ok(bound)
-}
-
-fn answer(mut stream: TcpStream, read: &dyn Fn() -> Value) -> io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    // Whatever is asked, the answer is the same; the request is read so that closing does not reset the connection.
-    let mut request = [0; 4096];
-    let _ = stream.read(&mut request)?;
-    let body = text(&read());
-    write!(
-        stream,
-        "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
+    http::serve(address, move || text(&read()))
 }
 
 /// The card's counters as metrics.
@@ -138,6 +103,9 @@ fn text(card: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
     use vfnic_hw::Model;
     use vfnic_sim::Card;
     use vfnic_sim::serve::show;

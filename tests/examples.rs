@@ -1,0 +1,59 @@
+//! The examples do what they say: each runs here as it is, and fails when a frame does not come back.
+#![forbid(unsafe_code)]
+
+#[path = "../examples/adaptive_poller.rs"]
+mod adaptive_poller;
+#[path = "../examples/firewall.rs"]
+mod firewall;
+#[path = "../examples/kubernetes_pod.rs"]
+mod kubernetes_pod;
+#[path = "../examples/mio_loop.rs"]
+mod mio_loop;
+#[path = "../examples/multi_queue.rs"]
+mod multi_queue;
+#[path = "../examples/poll_loop.rs"]
+mod poll_loop;
+#[path = "../examples/tokio_stream.rs"]
+mod tokio_stream;
+#[path = "../examples/two_ports.rs"]
+mod two_ports;
+
+#[test]
+fn a_plain_poll_loop() {
+    poll_loop::main().expect("all frames came back");
+}
+
+#[test]
+fn an_adaptive_poller() {
+    adaptive_poller::main().expect("all frames came back");
+}
+
+#[test]
+fn a_thread_for_each_queue() {
+    multi_queue::main().expect("all frames came back, over both queues");
+}
+
+#[test]
+fn in_a_mio_loop() {
+    mio_loop::main().expect("all frames came back");
+}
+
+#[test]
+fn in_a_tokio_program() {
+    tokio_stream::main().expect("all frames came back");
+}
+
+#[test]
+fn two_ports_in_one_space() {
+    two_ports::main().expect("all frames came back");
+}
+
+#[test]
+fn a_firewall_between_two_ports() {
+    firewall::main().expect("only what the rules allow came through");
+}
+
+#[test]
+fn in_a_pod_or_not() {
+    kubernetes_pod::main().expect("a port was served");
+}
