@@ -229,3 +229,33 @@ fn an_idle_demo_says_what_it_cost_and_wakes_up() {
         assert!(summary["idle_seconds"].as_f64() >= Some(0.3), "{summary}");
     }
 }
+
+#[test]
+fn latency_is_measured_in_every_mode_and_every_frame_accounted_for() {
+    for mode in MODES {
+        let summary = json(&[
+            "bench",
+            "latency",
+            "--json",
+            "--mode",
+            mode,
+            "--rate",
+            "2k",
+            "--duration",
+            "200ms",
+        ]);
+        for part in ["delivery", "round_trip"] {
+            let accounts = &summary[part];
+            assert!(count(accounts, "received") > 0, "{part}: {summary}");
+            assert_eq!(accounts["sent"], accounts["received"], "{part}: {summary}");
+        }
+        for part in ["delivery_ns", "round_trip_ns", "eventfd_ns"] {
+            let latency = &summary[part];
+            assert!(count(latency, "min") > 0, "{part}: {summary}");
+            assert!(
+                count(latency, "p50") <= count(latency, "p99"),
+                "{part}: {summary}"
+            );
+        }
+    }
+}

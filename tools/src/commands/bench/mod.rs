@@ -1,5 +1,6 @@
 //! `vfnic bench`: what the driver costs.
 
+mod latency;
 mod ring;
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -17,6 +18,7 @@ pub struct Args {
 #[derive(Clone, Debug, Subcommand)]
 enum Command {
     Ring(ring::Args),
+    Latency(latency::Args),
 }
 
 /// Runs it.
@@ -27,5 +29,6 @@ enum Command {
 pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     match &args.command {
         Command::Ring(args) => ring::run(args),
+        Command::Latency(args) => latency::run(args),
     }
 }

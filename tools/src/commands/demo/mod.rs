@@ -4,17 +4,20 @@ mod bed;
 mod report;
 mod worker;
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args as ClapArgs;
+use hdrhistogram::Histogram;
 use vfnic_hw::Model;
 
 use crate::args::{self, Mode, Traffic};
 use crate::cli::Outcome;
 use crate::live::LiveLine;
+use crate::traffic::{Accounts, FrameSizes, Rate};
 
 use bed::Bed;
 use report::{Progress, Summary};
@@ -92,6 +95,36 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         summary.print(progress.latencies())?;
     }
     Ok(summary.good().into())
+}
+
+/// One run on the smallest frames at a rate, without a word: its latencies from the scheduled departures, and its accounts.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn round_trips(
+    model: Model,
+    mode: Mode,
+    rate: NonZeroU64,
+    duration: Duration,
+) -> anyhow::Result<(Histogram<u64>, Accounts)> {
+    let args = Args {
+        model,
+        duration,
+        mode,
+        traffic: Traffic {
+            frame: FrameSizes::Fixed(64),
+            rate: Rate::PerSecond(rate),
+            seed: 1,
+        },
+        queues: 1,
+        window: 256,
+        idle: None,
+        hlog: None,
+        json: true,
+    };
+    let (summary, progress) = traffic(&args, |_| ())?;
+    Ok((progress.latencies().clone(), summary.accounts))
 }
 
 /// The run itself; `show` is told how it goes.
