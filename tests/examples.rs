@@ -1,5 +1,9 @@
 //! The examples do what they say: each runs here as it is, and fails when a frame does not come back.
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::duplicate_mod,
+    reason = "each example is a program of its own, with its own copy of what they share"
+)]
 
 #[path = "../examples/adaptive_poller.rs"]
 mod adaptive_poller;

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::cli::Outcome;
-use crate::commands::{capture, echo, fwd, r#gen, sink, stats};
+use crate::commands::{capture, echo, fwd, r#gen, selftest, sink, stats};
 
 /// Commands that move frames through ports of any kind.
 #[derive(Clone, Debug, Subcommand)]
@@ -14,6 +14,7 @@ pub(crate) enum Command {
     Capture(capture::Args),
     Stats(stats::Args),
     Echo(echo::Args),
+    Selftest(selftest::Args),
 }
 
 impl Command {
@@ -30,6 +31,7 @@ impl Command {
             Self::Capture(args) => capture::run(args),
             Self::Stats(args) => stats::run(args),
             Self::Echo(args) => echo::run(args),
+            Self::Selftest(args) => selftest::run(args),
         }
     }
 }

@@ -11,6 +11,7 @@ pub mod r#gen;
 pub mod on_host;
 pub mod ping;
 pub mod probe;
+pub mod selftest;
 pub mod sim;
 pub mod sink;
 pub mod stats;

@@ -1,0 +1,297 @@
+//! `vfnic gen` and `vfnic sink`.
+
+use std::path::Path;
+
+use crate::bed::{Bed, finish, interrupt, json, mac, refused, spawn, succeeds};
+
+fn count(value: &serde_json::Value, pointer: &str) -> u64 {
+    value
+        .pointer(pointer)
+        .and_then(serde_json::Value::as_u64)
+        .unwrap_or_else(|| panic!("no {pointer} in {value}"))
+}
+
+#[test]
+fn a_rate_is_kept_and_every_frame_arrives() {
+    let bed = Bed::start("gen-rate", "82599", &[]);
+    let (source, sink) = (bed.vf(0), bed.vf(1));
+    let hlog = bed.dir.join("gaps.hlog");
+    let sink = spawn(&[
+        "sink",
+        "--device",
+        &sink,
+        "--sent",
+        "5000",
+        "--latency",
+        "--json",
+    ]);
+    bed.wait_for(1);
+    let sent = succeeds(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--to",
+        &mac(1),
+        "--rate",
+        "5k",
+        "--count",
+        "5000",
+        "--json",
+        "--hlog",
+        hlog.to_str().expect("text"),
+    ]));
+    let received = succeeds(sink);
+    assert_eq!(sent["source"], mac(0), "the VF's own address");
+    assert_eq!(count(&sent, "/sent"), 5000);
+    assert_eq!(count(&received, "/received"), 5000);
+    assert_eq!(count(&received, "/missing"), 0);
+    // 4999 gaps of 200 µs: nothing is sent before it is due, and late frames catch up.
+    let seconds = sent["seconds"].as_f64().expect("a time");
+    assert!(seconds > 0.99, "{sent}");
+    assert!(count(&sent, "/gap_ns/p50") < 1_000_000, "{sent}");
+    assert!(count(&sent, "/late_ns/max") > 0, "{sent}");
+    // It left before it arrived, by the same clock.
+    assert!(count(&received, "/latency_ns/min") > 0, "{received}");
+    assert!(
+        count(&received, "/latency_ns/p50") < 10_000_000_000,
+        "{received}"
+    );
+    let log = std::fs::read_to_string(hlog).expect("a log");
+    assert!(log.lines().count() >= 4, "{log}");
+}
+
+#[test]
+fn lost_frames_are_missed() {
+    let bed = Bed::start(
+        "gen-lost",
+        "x540",
+        &["--fault", "frame=swallow,vf=0,after=10,times=3"],
+    );
+    let (source, sink) = (bed.vf(0), bed.vf(1));
+    let sink = spawn(&["sink", "--device", &sink, "--json"]);
+    bed.wait_for(1);
+    succeeds(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--to",
+        &mac(1),
+        "--rate",
+        "5k",
+        "--count",
+        "1000",
+        "--json",
+    ]));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    interrupt(&sink);
+    let output = finish(sink);
+    let received = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{received}");
+    assert_eq!(count(&received, "/received"), 997);
+    assert_eq!(count(&received, "/missing"), 3);
+    assert_eq!(received["ended_by"], "signal");
+}
+
+#[test]
+fn somebody_elses_source_address_is_warned_of_and_dropped_by_the_card() {
+    let bed = Bed::start("gen-spoof", "82599", &[]);
+    let source = bed.vf(0);
+    let output = finish(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--to",
+        &mac(1),
+        "--source",
+        "02:00:00:00:00:77",
+        "--count",
+        "100",
+        "--json",
+    ]));
+    assert!(output.status.success());
+    let warning = String::from_utf8_lossy(&output.stderr);
+    assert!(warning.contains("spoof"), "{warning}");
+    let shown = bed.shown();
+    let drops = &shown["vfs"][0]["counters"]["drops"];
+    assert!(drops.to_string().contains("spoof"), "{shown}");
+}
+
+#[test]
+fn vlans_are_joined_and_tagged() {
+    let bed = Bed::start("gen-vlan", "82599", &[]);
+    let (source, sink) = (bed.vf(0), bed.vf(1));
+    let sink = spawn(&[
+        "sink",
+        "--device",
+        &sink,
+        "--vlan",
+        "100",
+        "--count",
+        "500",
+        "--duration",
+        "30s",
+        "--json",
+    ]);
+    bed.wait_for(1);
+    succeeds(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--to",
+        &mac(1),
+        "--vlan",
+        "100:5",
+        "--rate",
+        "5k",
+        "--count",
+        "500",
+        "--json",
+    ]));
+    let received = succeeds(sink);
+    assert_eq!(count(&received, "/received"), 500);
+}
+
+/// A classic capture with microseconds, of `frames` at these times.
+fn write_capture(path: &Path, frames: &[(u32, &[u8])]) {
+    let mut bytes = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
+    bytes.extend([0; 8]);
+    bytes.extend(65_535u32.to_le_bytes());
+    bytes.extend(1u32.to_le_bytes());
+    for (micros, data) in frames {
+        let len = u32::try_from(data.len()).expect("short");
+        for word in [1000 + micros / 1_000_000, micros % 1_000_000, len, len] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.extend(*data);
+    }
+    std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn a_capture_is_sent_at_the_pace_it_was_captured_at() {
+    let bed = Bed::start("gen-pcap", "82599", &[]);
+    let source = bed.vf(0);
+    let path = bed.dir.join("in.pcap");
+    let frame = [0xee; 80];
+    write_capture(
+        &path,
+        &[
+            (0, &frame),
+            (100_000, &frame),
+            (200_000, &frame),
+            (300_000, &frame[..20]),
+        ],
+    );
+    let path = path.to_str().expect("text");
+    let sent = succeeds(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--pcap",
+        path,
+        "--to",
+        &mac(1),
+        "--times",
+        "2",
+        "--json",
+    ]));
+    assert_eq!(count(&sent, "/sent"), 8);
+    assert_eq!(sent["ended_by"], "count");
+    // 300 ms, 75 ms to the next round, 300 ms.
+    let seconds = sent["seconds"].as_f64().expect("a time");
+    assert!((0.67..5.0).contains(&seconds), "{sent}");
+    let shown = bed.shown();
+    assert_eq!(
+        count(&shown, "/vfs/0/counters/gptc"),
+        8,
+        "own source address: {shown}"
+    );
+    let fast = succeeds(spawn(&[
+        "gen",
+        "--device",
+        &source,
+        "--pcap",
+        path,
+        "--to",
+        &mac(1),
+        "--rate",
+        "10k",
+        "--times",
+        "10",
+        "--json",
+    ]));
+    assert_eq!(count(&fast, "/sent"), 40);
+    // A file that is none, and one that ends in the middle.
+    let bad = bed.dir.join("bad.pcap");
+    std::fs::write(&bad, "not a capture at all").expect("written");
+    refused(
+        &[
+            "gen",
+            "--device",
+            &source,
+            "--pcap",
+            bad.to_str().expect("text"),
+        ],
+        1,
+        "bad.pcap",
+    );
+    let whole = std::fs::read(path).expect("there");
+    std::fs::write(&bad, &whole[..whole.len() - 5]).expect("written");
+    refused(
+        &[
+            "gen",
+            "--device",
+            &source,
+            "--pcap",
+            bad.to_str().expect("text"),
+        ],
+        1,
+        "bad.pcap",
+    );
+}
+
+#[test]
+fn nonsense_is_refused() {
+    refused(&["gen", "--device", "sim:82599"], 2, "--to");
+    refused(
+        &[
+            "gen",
+            "--device",
+            "sim:82599",
+            "--to",
+            &mac(1),
+            "--vlan",
+            "4095",
+        ],
+        2,
+        "4095",
+    );
+    refused(
+        &[
+            "gen",
+            "--device",
+            "sim:82599",
+            "--to",
+            &mac(1),
+            "--times",
+            "3",
+        ],
+        2,
+        "--pcap",
+    );
+    refused(
+        &["gen", "--device", "sim:82599", "--pcap", "/nowhere.pcap"],
+        1,
+        "/nowhere.pcap",
+    );
+    refused(
+        &["sink", "--device", "sim:82599", "--flows", "0"],
+        2,
+        "flows",
+    );
+    refused(
+        &["sink", "--device", "sim:82599", "--hlog", "/tmp/x"],
+        2,
+        "--latency",
+    );
+}
