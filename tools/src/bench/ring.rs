@@ -25,7 +25,8 @@ use super::null::{Caches, NullDevice, RDT, TDT};
 use super::remote::Remote;
 
 /// Packets in a timed region.
-pub const REGION: usize = 256;
+pub const REGION: usize = FRAMES as usize;
+const FRAMES: u32 = 256;
 const WARM_UP: usize = 40;
 const TIMED: usize = 200;
 
@@ -197,7 +198,7 @@ impl Bench {
     fn prepare(&mut self, setup: &Setup) -> anyhow::Result<()> {
         if setup.op != Op::Tx {
             self.keep.clear();
-            return self.device.round(REGION as u32);
+            return self.device.round(FRAMES);
         }
         self.device.round(0)?;
         let mut left = REGION;
