@@ -3,7 +3,7 @@
 mod lane;
 mod report;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args as ClapArgs;
@@ -64,6 +64,9 @@ pub struct Args {
     /// Longest packet to take, in bytes
     #[arg(long, value_name = "N", default_value_t = 1500)]
     mtu: u16,
+    /// Tell the time that bursts with frames took, which costs two looks at the clock each; only with --mode poll
+    #[arg(long)]
+    busy: bool,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -94,6 +97,11 @@ const LINKS: Duration = Duration::from_secs(5);
 ///
 /// When a port cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    if args.busy && args.mode != Mode::Poll {
+        bail!(UsageError(
+            "--busy: only --mode poll has bursts without frames to leave out; add it".into()
+        ));
+    }
     let mut devices = vec![args.first.clone()];
     if let Some(second) = &args.second {
         if second.is(&args.first) {
@@ -124,6 +132,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         meter: Meter::default(),
         next_live: LIVE,
         wakeups: 0,
+        busy: Duration::ZERO,
         cpu_before: cpu::of_this_thread(),
     };
     let result = forwarding.run(&mut pairs);
@@ -176,14 +185,25 @@ struct Forwarding {
     meter: Meter,
     next_live: Duration,
     wakeups: u64,
+    /// Time that bursts with frames took.
+    busy: Duration,
     cpu_before: Duration,
 }
 
 impl Forwarding {
     fn run(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
         self.stop.start();
-        let end = if self.args.mode == Mode::Poll {
-            self.poll(pairs)
+        let end = if self.args.mode == Mode::Poll && self.args.busy {
+            self.poll(pairs, |lane, pairs, busy| {
+                let start = Instant::now();
+                let moved = lane.forward(pairs)?;
+                if moved > 0 {
+                    *busy += start.elapsed();
+                }
+                Ok(moved)
+            })
+        } else if self.args.mode == Mode::Poll {
+            self.poll(pairs, |lane, pairs, _| lane.forward(pairs))
         } else {
             self.wait(pairs)
         };
@@ -194,11 +214,15 @@ impl Forwarding {
     }
 
     /// Looks all the time, with nothing between one burst and the next.
-    fn poll(&mut self, pairs: &mut [QueuePair]) -> anyhow::Result<End> {
+    fn poll(
+        &mut self,
+        pairs: &mut [QueuePair],
+        forward: impl Fn(&mut Lane, &mut [QueuePair], &mut Duration) -> Result<usize, QueueError>,
+    ) -> anyhow::Result<End> {
         loop {
             for _ in 0..ROUNDS {
                 for lane in &mut self.lanes {
-                    match lane.forward(pairs) {
+                    match forward(lane, pairs, &mut self.busy) {
                         Ok(_) => {}
                         Err(QueueError::Gone) => return Ok(End::Gone),
                         Err(error) => return Err(error.into()),
@@ -295,6 +319,11 @@ impl Forwarding {
             cpu,
             self.wakeups,
         );
+        let report = if self.args.busy {
+            report.busy(self.busy)
+        } else {
+            report
+        };
         drop((self.lanes, pairs));
         if end == End::Gone {
             // There is nothing left to put to rest.
@@ -309,7 +338,7 @@ impl Forwarding {
 
 /// Sends what still waits for room, as far as there soon is some.
 fn flush(lanes: &mut [Lane], pairs: &mut [QueuePair]) {
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while lanes.iter().any(|lane| lane.waiting() > 0) && start.elapsed() < LAST {
         for lane in &mut *lanes {
             if lane.send(pairs).is_err() {

@@ -26,6 +26,9 @@ pub(super) struct Report {
     drops: BTreeMap<String, u64>,
     cpu_percent: f64,
     wakeups: u64,
+    /// With --busy: nanoseconds that bursts with frames took, per frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    busy_ns: Option<f64>,
     ports: Vec<PortReport>,
 }
 
@@ -90,6 +93,7 @@ impl Report {
             drops,
             cpu_percent: round(cpu_percent, 1),
             wakeups,
+            busy_ns: None,
             ports: ports
                 .iter()
                 .map(|port| PortReport {
@@ -100,6 +104,13 @@ impl Report {
                 })
                 .collect(),
         }
+    }
+
+    /// The same with what `--busy` measured.
+    pub(super) fn busy(mut self, busy: Duration) -> Self {
+        let each = 1e9 / per_second(self.forwarded, busy);
+        self.busy_ns = each.is_finite().then(|| round(each, 2));
+        self
     }
 
     pub(super) fn print(&self, json: bool) -> anyhow::Result<()> {
@@ -144,6 +155,9 @@ impl Report {
                 "; frames were copied: the ports share no memory"
             }
         ));
+        if let Some(busy) = self.busy_ns {
+            lines.push(format!("{busy} ns a frame in bursts that had any"));
+        }
         output::line(lines.join("\n"))
     }
 }
