@@ -14,6 +14,8 @@ use crate::output;
 pub const FAILURE: u8 = 1;
 /// Exit status of a command that makes no sense.
 pub const USAGE: u8 = 2;
+/// Exit status of a command that worked and has warnings to give.
+pub const WARNED: u8 = 3;
 
 /// Runs Intel SR-IOV virtual functions from userspace, real ones and simulated ones.
 #[derive(Debug, Parser)]
@@ -75,6 +77,8 @@ pub enum Outcome {
     Good,
     /// It is not; the command has said why.
     Bad,
+    /// It is, with something to be said against it.
+    Warned,
 }
 
 impl From<bool> for Outcome {
@@ -114,6 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match result {
         Ok(Outcome::Good) => ExitCode::SUCCESS,
         Ok(Outcome::Bad) => ExitCode::from(FAILURE),
+        Ok(Outcome::Warned) => ExitCode::from(WARNED),
         Err(error) if output::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "vfnic: {}", output::chain(&error));

@@ -1,9 +1,11 @@
 //! One file per command: its arguments, and `run`.
 
 pub mod bench;
+pub mod bind;
 pub mod capture;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod echo;
 pub mod fwd;
 pub mod r#gen;
@@ -11,7 +13,9 @@ pub mod list;
 pub mod on_host;
 pub mod ping;
 pub mod probe;
+pub mod provision;
 pub mod selftest;
+pub mod set;
 pub mod sim;
 pub mod sink;
 pub mod stats;

@@ -2,14 +2,24 @@
 
 use clap::Subcommand;
 
-use super::list;
+use super::{bind, doctor, list, provision, set};
 use crate::cli::Outcome;
 
 /// What to do to or with a host.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// See [`list`].
-    List(list::Args),
+    List(Box<list::Args>),
+    /// See [`doctor`].
+    Doctor(doctor::Args),
+    /// See [`provision`].
+    Provision(provision::Args),
+    /// See [`bind`].
+    Bind(bind::Bind),
+    /// See [`bind`].
+    Unbind(bind::Unbind),
+    /// See [`set`].
+    Set(set::Args),
 }
 
 impl Command {
@@ -20,7 +30,12 @@ impl Command {
     /// As the command says.
     pub fn run(self) -> anyhow::Result<Outcome> {
         match self {
-            Self::List(args) => list::run(args),
+            Self::List(args) => list::run(*args),
+            Self::Doctor(args) => doctor::run(args),
+            Self::Provision(args) => provision::run(args),
+            Self::Bind(args) => args.run(),
+            Self::Unbind(args) => args.run(),
+            Self::Set(args) => set::run(args),
         }
     }
 }

@@ -338,6 +338,21 @@ pub(crate) fn i350() -> Tree {
     tree
 }
 
+/// An I350 whose VFs nobody has switched on.
+pub(crate) fn card_without_vfs() -> Tree {
+    let tree = Tree::empty();
+    tree.intel();
+    tree.card(
+        &pci("0000:04:00.0", 0x1521, "igb", Some(20)),
+        "eno1",
+        (0x1520, None),
+        &[],
+        None,
+    );
+    tree.links("eno1", 0, false, true);
+    tree
+}
+
 /// An 82599 with three VFs: one in use by QEMU, one with the kernel's driver, one with none. The PF carries the default route.
 pub(crate) fn i82599() -> Tree {
     let tree = Tree::empty();
