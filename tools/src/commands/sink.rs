@@ -118,6 +118,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let stop = Stop::new(args.duration)?;
     let config = PortConfig::default()
         .queues(QueueCount::Exactly(args.queues))
+        // Room for what comes while this process does not get to run.
+        .rings(2048, 64)
         .mtu(args.frame.mtu());
     let ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
     let port = &ports.all()[0];

@@ -21,8 +21,10 @@ fn a_rate_is_kept_and_every_frame_arrives() {
         "--device",
         &sink,
         "--sent",
-        "5000",
+        "1000",
         "--latency",
+        "--duration",
+        "30s",
         "--json",
     ]);
     bed.wait_for(1);
@@ -33,22 +35,22 @@ fn a_rate_is_kept_and_every_frame_arrives() {
         "--to",
         &mac(1),
         "--rate",
-        "5k",
+        "1k",
         "--count",
-        "5000",
+        "1000",
         "--json",
         "--hlog",
         hlog.to_str().expect("text"),
     ]));
     let received = succeeds(sink);
     assert_eq!(sent["source"], mac(0), "the VF's own address");
-    assert_eq!(count(&sent, "/sent"), 5000);
-    assert_eq!(count(&received, "/received"), 5000);
+    assert_eq!(count(&sent, "/sent"), 1000);
+    assert_eq!(count(&received, "/received"), 1000);
     assert_eq!(count(&received, "/missing"), 0);
-    // 4999 gaps of 200 µs: nothing is sent before it is due, and late frames catch up.
+    // 999 gaps of 1 ms: nothing is sent before it is due, and late frames catch up.
     let seconds = sent["seconds"].as_f64().expect("a time");
     assert!(seconds > 0.99, "{sent}");
-    assert!(count(&sent, "/gap_ns/p50") < 1_000_000, "{sent}");
+    assert!(count(&sent, "/gap_ns/p50") < 5_000_000, "{sent}");
     assert!(count(&sent, "/late_ns/max") > 0, "{sent}");
     // It left before it arrived, by the same clock.
     assert!(count(&received, "/latency_ns/min") > 0, "{received}");
