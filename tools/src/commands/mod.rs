@@ -1,21 +1,21 @@
 //! One file per command: its arguments, and `run`.
 
 pub mod bench;
+pub mod bind;
 pub mod capture;
 pub mod check;
-pub mod bind;
 pub mod demo;
+pub mod doctor;
 pub mod echo;
 pub mod fwd;
 pub mod r#gen;
-pub mod doctor;
 pub mod list;
 pub mod on_host;
-pub mod provision;
-pub mod set;
 pub mod ping;
 pub mod probe;
+pub mod provision;
 pub mod selftest;
+pub mod set;
 pub mod sim;
 pub mod sink;
 pub mod stats;
