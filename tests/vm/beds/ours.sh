@@ -1,4 +1,5 @@
 # our driver on all five simulated models, served over vfio-user, through the guest kernel's vfio-pci and VT-d
+# by name only: green where it was built; to run by default once it has been so on other machines a few times
 . "$vm_dir/lib/card.sh"
 . "$vm_dir/lib/passthrough.sh"
 
