@@ -5,21 +5,21 @@
     reason = "each example is a program of its own, with its own copy of what they share"
 )]
 
-#[path = "../examples/adaptive_poller.rs"]
+#[path = "../driver/examples/adaptive_poller.rs"]
 mod adaptive_poller;
-#[path = "../examples/firewall.rs"]
+#[path = "../driver/examples/firewall.rs"]
 mod firewall;
-#[path = "../examples/kubernetes_pod.rs"]
+#[path = "../driver/examples/kubernetes_pod.rs"]
 mod kubernetes_pod;
-#[path = "../examples/mio_loop.rs"]
+#[path = "../driver/examples/mio_loop.rs"]
 mod mio_loop;
-#[path = "../examples/multi_queue.rs"]
+#[path = "../driver/examples/multi_queue.rs"]
 mod multi_queue;
-#[path = "../examples/poll_loop.rs"]
+#[path = "../driver/examples/poll_loop.rs"]
 mod poll_loop;
-#[path = "../examples/tokio_stream.rs"]
+#[path = "../driver/examples/tokio_stream.rs"]
 mod tokio_stream;
-#[path = "../examples/two_ports.rs"]
+#[path = "../driver/examples/two_ports.rs"]
 mod two_ports;
 
 #[test]
