@@ -146,12 +146,12 @@ impl<T: ?Sized> Ioctl<ByRef<T>> {
     /// `detail` ends up behind the call's name in an error.
     fn call_about(&self, file: &File, argument: &mut T, detail: &str) -> Result<c_int, Failed> {
         let argument = ptr::from_mut(argument).cast::<libc::c_void>();
+        let (fd, number) = (file.as_raw_fd(), libc::Ioctl::from(self.number));
         loop {
             // SAFETY: `ByRef`'s contract, kept by the constants above and their callers in this file: `argument` is the
             // structure this ioctl takes, exclusively borrowed, its size field is not larger than it is, and the
             // pointers inside it are to memory that lives and may be accessed for the length of the call.
-            let result =
-                unsafe { libc::ioctl(file.as_raw_fd(), libc::Ioctl::from(self.number), argument) };
+            let result = unsafe { libc::ioctl(fd, number, argument) };
             if result >= 0 {
                 return Ok(result);
             }
