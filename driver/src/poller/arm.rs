@@ -7,9 +7,9 @@
 
 use std::sync::atomic::Ordering;
 
-#[cfg(loom)]
+#[cfg(vfnic_loom)]
 use loom::sync::atomic::fence;
-#[cfg(not(loom))]
+#[cfg(not(vfnic_loom))]
 use std::sync::atomic::fence;
 
 /// The device's side of waiting.
@@ -122,8 +122,8 @@ mod tests {
 }
 
 /// Every interleaving, and every order that the memory model lets the two sides see each other's stores in:
-/// `RUSTFLAGS='--cfg loom' cargo test -p vfnic --lib loom`.
-#[cfg(all(test, loom))]
+/// `RUSTFLAGS='--cfg vfnic_loom' cargo test -p vfnic --lib loom`.
+#[cfg(all(test, vfnic_loom))]
 mod loom_tests {
     use loom::sync::Arc;
     use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
