@@ -40,7 +40,7 @@ Devices:
                           keys: vfs, vf, card, seed, mac, vlan, trust, mtu; specs
                           with the same model and card are VFs of one card
 
-Exit status: 0 success, 1 failure, 2 usage.";
+Exit status: 0 success, 1 failure, 2 usage, 3 success with warnings (doctor).";
 
 /// What to do.
 #[derive(Debug, Subcommand)]

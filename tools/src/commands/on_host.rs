@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{bind, doctor, list, provision, set};
+use super::{bind, doctor, export, list, manual, persist, provision, set};
 use crate::cli::Outcome;
 
 /// What to do to or with a host.
@@ -20,6 +20,14 @@ pub enum Command {
     Unbind(bind::Unbind),
     /// See [`set`].
     Set(set::Args),
+    /// See [`persist`].
+    Persist(persist::Args),
+    /// See [`export`].
+    Export(export::Args),
+    /// See [`manual`].
+    Completions(manual::Completions),
+    /// See [`manual`].
+    Man(manual::Man),
 }
 
 impl Command {
@@ -36,6 +44,10 @@ impl Command {
             Self::Bind(args) => args.run(),
             Self::Unbind(args) => args.run(),
             Self::Set(args) => set::run(args),
+            Self::Persist(args) => persist::run(&args),
+            Self::Export(args) => export::run(args),
+            Self::Completions(args) => args.run(),
+            Self::Man(args) => args.run(),
         }
     }
 }

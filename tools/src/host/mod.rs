@@ -4,6 +4,7 @@
 //! elsewhere can be looked at and tests need no machine. Changing is [`change`]: an ordered list of writes, each verified
 //! by its effect, all taken back when one fails.
 
+pub mod cards;
 pub mod change;
 pub mod function;
 pub mod holders;

@@ -1,6 +1,7 @@
 //! The `vfnic` command from outside.
 
 mod bench;
+mod manual;
 mod run;
 mod sim;
 mod traffic;

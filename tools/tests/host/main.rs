@@ -2,7 +2,10 @@
 
 mod change;
 mod doctor;
+mod export;
+mod kernel;
 mod list;
+mod persist;
 mod run;
 mod snapshot;
 mod trees;

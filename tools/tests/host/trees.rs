@@ -312,7 +312,7 @@ const PORT: Pci<'_> = Pci {
     group: Some(5),
 };
 
-const I350_VFS: [&str; 7] = [
+pub(crate) const I350_VFS: [&str; 7] = [
     "0000:04:10.0",
     "0000:04:10.4",
     "0000:04:11.0",
@@ -551,4 +551,10 @@ pub(crate) fn pod() -> Tree {
         "Max locked memory         65536                65536                bytes     \n",
     );
     tree
+}
+
+/// The driver a function is bound to.
+pub(crate) fn driver(tree: &Tree, address: &str) -> Option<String> {
+    let link = fs::read_link(tree.path(&format!("{}/driver", Tree::device(address)))).ok()?;
+    Some(link.file_name()?.to_str()?.to_owned())
 }
