@@ -57,7 +57,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn stopping_and_starting_again_leaves_nothing_behind(model) {
+    fn r12_r13_stopping_and_starting_again_leaves_nothing_behind(model) {
         let card = card(model, 2);
         let mut peer = Station::new(&card, 1, PortConfig::default());
         let port = open(&card, 0, PortConfig::default());

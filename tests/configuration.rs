@@ -14,7 +14,7 @@ fn refused(card: &Card, config: PortConfig) -> Error {
 }
 
 for_every_model! {
-    fn ring_sizes(model) {
+    fn r7_ring_sizes(model) {
         let card = card(model, 1);
         for asked in [0, 1, 7, 56, 63, 65, 500, 4095, 4104, u16::MAX] {
             for (name, config) in [
@@ -36,7 +36,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn pools(model) {
+    fn r10_pools(model) {
         let card = card(model, 1);
         let small = PoolConfig { buffers: 511, ..PoolConfig::default() };
         assert!(matches!(
@@ -105,7 +105,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_packet_outlives_its_port(model) {
+    fn r3_a_packet_outlives_its_port(model) {
         let card = card(model, 2);
         let mut left = common::Station::new(&card, 0, PortConfig::default());
         let mut right = common::Station::new(&card, 1, PortConfig::default());
@@ -134,7 +134,7 @@ fn specs_that_only_others_can_open_say_so() {
 }
 
 #[test]
-fn a_batch_of_another_pool_is_refused() {
+fn d40_a_batch_of_another_pool_is_refused() {
     let card = card(Model::X540, 2);
     let mut left = common::Station::new(&card, 0, PortConfig::default());
     let right = common::Station::new(&card, 1, PortConfig::default());

@@ -30,7 +30,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn an_mtu_no_vf_can_have_is_refused_at_once(model) {
+    fn r9_an_mtu_no_vf_can_have_is_refused_at_once(model) {
         let card = card(model, 1);
         let most = if model.family() == Family::Igbvf { 9706 } else { 9710 };
         for asked in [0, 67, most + 1, u16::MAX] {
@@ -50,7 +50,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn the_mtu_can_change_while_frames_pass(model) {
+    fn r15_the_mtu_can_change_while_frames_pass(model) {
         let card = card(model, 2);
         card.pf().set_mtu(9000).expect("a PF can");
         let mut left = Station::new(&card, 0, PortConfig::default().mtu(9000));

@@ -12,7 +12,7 @@ use vfnic_sim::VfLink;
 const MS: Duration = Duration::from_millis(1);
 
 for_every_model! {
-    fn a_pulled_cable_is_told_and_traffic_goes_on_when_it_is_back(model) {
+    fn l1_a_pulled_cable_is_told_and_traffic_goes_on_when_it_is_back(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -36,7 +36,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_link_that_is_down_at_start_is_no_error(model) {
+    fn l2_a_link_that_is_down_at_start_is_no_error(model) {
         let card = card(model, 1);
         card.pf().set_link(false);
         let mut left = Station::new(&card, 0, PortConfig::default());

@@ -20,7 +20,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn another_than_the_assigned_is_refused_and_the_assigned_kept(model) {
+    fn m13_another_than_the_assigned_is_refused_and_the_assigned_kept(model) {
         let card = card(model, 2);
         card.pf().set_vf_mac(0, mac(1).0).expect("there");
         let config = PortConfig::default().mac(MacChoice::Set(mac(2)));

@@ -56,7 +56,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_silent_pf_is_an_error_within_the_bound(model) {
+    fn m1_m2_a_silent_pf_is_an_error_within_the_bound(model) {
         for point in [Point::MailboxRequest, Point::MailboxReply] {
             let card = card(model, 1);
             card.faults().add(Rule::new(point, Action::Drop));
@@ -93,7 +93,7 @@ for_every_model! {
         }
     }
 
-    fn a_buffer_that_the_pf_never_gives_is_an_error_within_the_bound(model) {
+    fn m7_a_buffer_that_the_pf_never_gives_is_an_error_within_the_bound(model) {
         let card = card(model, 1);
         card.faults().add(Rule::new(Point::MailboxLock, Action::Drop));
         let (result, took) = try_open(&card);
@@ -104,7 +104,7 @@ for_every_model! {
         assert!(took <= 5000 * MS, "{took:?}");
     }
 
-    fn a_pf_in_reset_is_told_apart_and_waited_for(model) {
+    fn m19_a_pf_in_reset_is_told_apart_and_waited_for(model) {
         let card = card(model, 1);
         card.pf().down();
         let (result, took) = try_open(&card);
@@ -117,7 +117,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_message_in_between_is_no_reply(model) {
+    fn m6_a_message_in_between_is_no_reply(model) {
         let card = card(model, 2);
         for (skip, word) in [(1, 0x2000_0100), (3, 0x2000_0100), (4, 0xA000_00FF), (5, 0x6000_0042)] {
             card.faults().add(Rule::new(Point::MailboxReply, Action::Before(word)).after(skip).times(1));
@@ -131,7 +131,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn every_refusal_leaves_a_port_that_works(model) {
+    fn m3_m14_every_refusal_leaves_a_port_that_works(model) {
         // What may be refused without the port being of no use: addresses, groups, VLANs, sizes, promiscuity.
         for kind in [0x02, 0x03, 0x04, 0x05, 0x06, 0x0c] {
             let card = card(model, 2);
@@ -198,7 +198,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_register_that_sticks_is_named(model) {
+    fn d55_a_register_that_sticks_is_named(model) {
         for (point, queue) in [(Point::QueueEnable, 0), (Point::QueueEnable, 8)] {
             let card = card(model, 1);
             card.faults().add(Rule::new(point, Action::Drop).only(queue));
@@ -215,7 +215,7 @@ for_every_model! {
         }
     }
 
-    fn a_register_that_moves_late_is_waited_for(model) {
+    fn d56_a_register_that_moves_late_is_waited_for(model) {
         let card = card(model, 1);
         card.faults().add(Rule::new(Point::QueueEnable, Action::Delay(3 * MS)));
         card.faults().add(Rule::new(Point::QueueDisable, Action::Delay(3 * MS)));
@@ -227,7 +227,7 @@ for_every_model! {
 }
 
 #[test]
-fn any_register_values_end_within_the_bound() {
+fn d54_any_register_values_end_within_the_bound() {
     for model in Model::ALL {
         for seed in 0..20u32 {
             let card = build(Card::builder(model).vfs(1).seed(u64::from(seed)));
@@ -255,7 +255,7 @@ fn any_register_values_end_within_the_bound() {
 }
 
 #[test]
-fn a_pf_that_forgets_the_vf_without_a_word_is_noticed_at_the_next_request() {
+fn m11_a_pf_that_forgets_the_vf_without_a_word_is_noticed_at_the_next_request() {
     for model in Model::ALL {
         let card = card(model, 2);
         let function = card.function(0).expect("free");

@@ -116,7 +116,7 @@ fn older_ixgbevf_spread_by_the_pfs_table() {
 }
 
 for_every_model! {
-    fn impossible_queue_counts_are_refused_with_the_reason(model) {
+    fn r8_impossible_queue_counts_are_refused_with_the_reason(model) {
         let card = card(model, 1);
         for asked in [0, 9, u16::MAX] {
             let config = PortConfig::default().queues(QueueCount::Exactly(asked));
@@ -237,7 +237,7 @@ fn every_pair_can_be_on_a_thread_of_its_own_and_halves_too() {
 }
 
 #[test]
-fn a_pf_that_grants_fewer_queues_later_leaves_the_others_idle() {
+fn m23_a_pf_that_grants_fewer_queues_later_leaves_the_others_idle() {
     // GET_QUEUES answers 4 at first and 2 after the reset.
     use vfnic_sim::{Action, Point, Rule};
     let card = build(Card::builder(Model::X550).vfs(1).queues(4));

@@ -77,7 +77,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn no_frame_of_the_old_life_is_delivered_in_the_new(model) {
+    fn d11_d33_no_frame_of_the_old_life_is_delivered_in_the_new(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -101,7 +101,7 @@ for_every_model! {
         assert_nothing_but_late_tails(&card);
     }
 
-    fn settings_are_replayed(model) {
+    fn m20_settings_are_replayed(model) {
         let card = build(Card::builder(model).vfs(2));
         card.pf().set_vf_trust(0, true).expect("there");
         let mut left = Station::new(&card, 0, PortConfig::default());
@@ -141,7 +141,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_pf_that_stays_down_costs_nothing_and_is_waited_for(model) {
+    fn m19_a_pf_that_stays_down_costs_nothing_and_is_waited_for(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -193,7 +193,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_pf_that_resets_all_the_time_is_lived_with(model) {
+    fn m21_a_pf_that_resets_all_the_time_is_lived_with(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -215,7 +215,7 @@ for_every_model! {
         assert_nothing_but_late_tails(&card);
     }
 
-    fn a_reset_by_somebody_else_is_noticed(model) {
+    fn d57_a_reset_by_somebody_else_is_noticed(model) {
         let card = card(model, 2);
         let function = card.function(0).expect("free");
         let port = vfnic::Port::from_function(function.clone(), PortConfig::default()).expect("opens");
@@ -236,7 +236,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn a_bus_master_bit_that_somebody_cleared_is_set_again(model) {
+    fn d59_a_bus_master_bit_that_somebody_cleared_is_set_again(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -316,7 +316,7 @@ for_every_model! {
 }
 
 #[test]
-fn a_trust_change_is_a_reset_of_the_vf_alone() {
+fn m20_a_trust_change_is_a_reset_of_the_vf_alone() {
     for model in [Model::I82599, Model::X540, Model::X550] {
         assert_eq!(model.family(), Family::Ixgbevf);
         let card = card(model, 2);
@@ -347,7 +347,7 @@ fn a_trust_change_is_a_reset_of_the_vf_alone() {
 }
 
 #[test]
-fn queues_of_a_stopped_port_say_so() {
+fn r13_queues_of_a_stopped_port_say_so() {
     let card = card(Model::I82599, 1);
     let port = open(&card, 0, PortConfig::default());
     let mut pairs = port.start().expect("starts");

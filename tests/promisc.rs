@@ -127,7 +127,7 @@ fn a_former_owners_promiscuity_does_not_stay() {
 }
 
 #[test]
-fn an_old_pf_has_less_to_give_and_the_capabilities_say_so() {
+fn m15_an_old_pf_has_less_to_give_and_the_capabilities_say_so() {
     for (versions, api) in [
         (&[0u32][..], ApiVersion::V1_0),
         (&[0, 2][..], ApiVersion::V1_1),

@@ -19,7 +19,7 @@ fn count(station: &Station, name: &str) -> u64 {
 }
 
 for_every_model! {
-    fn totals_go_on_over_a_wrap(model) {
+    fn r14_totals_go_on_over_a_wrap(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -66,7 +66,7 @@ for_every_model! {
         card.assert_no_violations();
     }
 
-    fn totals_never_go_back_over_resets(model) {
+    fn r14_totals_never_go_back_over_resets(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());

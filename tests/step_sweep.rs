@@ -74,7 +74,7 @@ fn sweep(model: Model, point: Point, action: Action, stride: u64) -> u64 {
 }
 
 #[test]
-fn a_reset_of_the_pf_at_any_register_access() {
+fn m22_a_reset_of_the_pf_at_any_register_access() {
     for model in [Model::I82576, Model::X550] {
         let steps = sweep(
             model,
@@ -95,7 +95,7 @@ fn a_reset_of_the_vf_by_somebody_else_at_any_register_access() {
 }
 
 #[test]
-fn removal_at_any_register_access() {
+fn r11_removal_at_any_register_access() {
     for model in [Model::I82576, Model::X540] {
         let steps = sweep(model, Point::RegisterRead, Action::Remove, 3);
         assert!(steps > 40, "{steps} steps");
@@ -103,7 +103,7 @@ fn removal_at_any_register_access() {
 }
 
 #[test]
-fn a_lost_reply_at_any_message() {
+fn m2_a_lost_reply_at_any_message() {
     for model in Model::ALL {
         let steps = sweep(model, Point::MailboxReply, Action::Drop, 1);
         assert!(steps > 8, "{steps} steps");
@@ -119,7 +119,7 @@ fn a_refusal_at_any_message() {
 }
 
 #[test]
-fn everybody_asks_at_once() {
+fn m16_everybody_asks_at_once() {
     let card = build(Card::builder(Model::X550).vfs(2).threaded());
     let mut left = Station::new(&card, 0, PortConfig::default());
     let mut right = Station::new(&card, 1, PortConfig::default());

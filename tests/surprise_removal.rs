@@ -10,7 +10,7 @@ use vfnic_hw::Model;
 use vfnic_sim::Card;
 
 for_every_model! {
-    fn every_call_says_so_at_once(model) {
+    fn d50_every_call_says_so_at_once(model) {
         let card = card(model, 2);
         let mut left = Station::new(&card, 0, PortConfig::default());
         let mut right = Station::new(&card, 1, PortConfig::default());
@@ -69,7 +69,7 @@ for_every_model! {
 }
 
 #[test]
-fn a_request_for_the_device_is_told_once() {
+fn h15_a_request_for_the_device_is_told_once() {
     let card = card(Model::X550, 1);
     let mut left = Station::new(&card, 0, PortConfig::default());
     left.events();

@@ -60,7 +60,8 @@ pub struct TxRing {
     clean: usize,
     /// Slots that can be filled: all but one when nothing is in flight; 0 until the queue is started.
     free: usize,
-    /// With no fewer than this free there is no whole block to reclaim.
+    /// With no fewer than this free there is no whole block to reclaim; 0 until the queue is started, when there is
+    /// none at all, whatever a device writes into the ring.
     lazy: usize,
     /// Buffer of each slot in flight, and slack.
     pub(crate) slots: Box<[u32]>,
@@ -104,7 +105,7 @@ impl TxRing {
             next: 0,
             clean: 0,
             free: 0,
-            lazy: size - REPORT,
+            lazy: 0,
             slots: vec![NO_BUFFER; size + SLACK].into_boxed_slice(),
             plain: plain(params.max_frame),
             command: tx::DATA | tx::EOP | check,
@@ -202,6 +203,7 @@ impl TxRing {
         if !self.started {
             self.started = true;
             self.free = self.ring.size() - 1;
+            self.lazy = self.ring.size() - REPORT;
             if self.dialect.checks_context() {
                 let context = TxOffload::vlan(0).context();
                 self.put_context(0, context);
@@ -455,6 +457,7 @@ impl TxRing {
         self.next = 0;
         self.clean = 0;
         self.free = 0;
+        self.lazy = 0;
         self.marks.clear();
         self.contexts = Contexts::default();
         self.started = false;

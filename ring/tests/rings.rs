@@ -67,7 +67,7 @@ fn a_ring_that_cannot_be_filled_takes_nothing() {
 }
 
 #[test]
-fn bad_completions_are_dropped_by_name_and_the_next_frame_arrives() {
+fn d1_d2_bad_completions_are_dropped_by_name_and_the_next_frame_arrives() {
     // (word 1 of the bad completion, which counter)
     let dd_eop = 0b11u64;
     let cases: &[(u64, &str)] = &[
@@ -100,7 +100,7 @@ fn bad_completions_are_dropped_by_name_and_the_next_frame_arrives() {
 }
 
 #[test]
-fn a_frame_without_end_is_dropped_up_to_its_end() {
+fn d4_d6_a_frame_without_end_is_dropped_up_to_its_end() {
     let mut toy = toy(64);
     let mut batch = toy.pool.batch(32);
     for _ in 0..30 {
@@ -120,7 +120,7 @@ fn a_frame_without_end_is_dropped_up_to_its_end() {
 }
 
 #[test]
-fn a_frame_larger_than_the_queue_delivers_is_dropped_whole() {
+fn d5_a_frame_larger_than_the_queue_delivers_is_dropped_whole() {
     let mut toy = Toy::new(64, POOL, Dialect::I82576, 1514);
     toy.rx.arm().expect("armed");
     let mut batch = toy.pool.batch(32);
@@ -157,7 +157,7 @@ fn jumbo_frames_come_and_go_in_several_buffers() {
 }
 
 #[test]
-fn half_a_frame_waits_for_the_rest_and_is_dropped_by_a_reset() {
+fn d20_half_a_frame_waits_for_the_rest_and_is_dropped_by_a_reset() {
     let mut toy = toy(64);
     let mut batch = toy.pool.batch(32);
     assert!(toy.complete(&[1; 2048], 0, 0b01 | 2048 << 32));
@@ -179,7 +179,7 @@ fn half_a_frame_waits_for_the_rest_and_is_dropped_by_a_reset() {
 }
 
 #[test]
-fn a_full_ring_pushes_back_in_order() {
+fn d36_d41_d43_a_full_ring_pushes_back_in_order() {
     let mut toy = toy(64);
     let mut batch = toy.pool.batch(256);
     for number in 0..100 {
@@ -212,7 +212,7 @@ fn a_full_ring_pushes_back_in_order() {
 }
 
 #[test]
-fn a_frame_too_long_for_the_queue_stops_there() {
+fn d37_a_frame_too_long_for_the_queue_stops_there() {
     let mut toy = Toy::new(64, POOL, Dialect::I82576, 1514);
     let mut batch = toy.pool.batch(64);
     batch.push_bytes(&numbered(0, 60)).expect("room");
@@ -332,7 +332,7 @@ fn tso_descriptors_and_headers_match_the_reference() {
 }
 
 #[test]
-fn impossible_offloads_are_refused_before_anything_is_written() {
+fn d38_d39_impossible_offloads_are_refused_before_anything_is_written() {
     let toy = Toy::new(64, POOL, Dialect::X540, 1514);
     let mut batch = toy.pool.batch(8);
     batch.push_bytes(&tcp4(100)).expect("room");
@@ -386,7 +386,7 @@ fn impossible_offloads_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn verdicts_come_from_the_right_bits() {
+fn d13_d14_verdicts_come_from_the_right_bits() {
     let tcp4 = 0x110u64;
     let udp4 = 0x210u64;
     // (dialect, word 0, status and error bits, ip, l4)
@@ -478,7 +478,7 @@ fn a_looped_back_tag_is_swapped_on_i350_alone() {
 }
 
 #[test]
-fn packets_outlive_everything_and_come_home_from_other_threads() {
+fn r3_r5_packets_outlive_everything_and_come_home_from_other_threads() {
     let mut toy = toy(64);
     let mut batch = toy.pool.batch(32);
     for number in 0..20 {
@@ -541,7 +541,7 @@ proptest! {
     /// Frames go in numbered, through two batches and a shelf of owned packets, and come out each once and whole;
     /// afterwards every buffer is home.
     #[test]
-    fn every_frame_leaves_once_and_every_buffer_comes_home(simd in 0usize..3, size in (8u16..40).prop_map(|units| units * 8), skew in 0usize..300, ops in ops()) {
+    fn r4_every_frame_leaves_once_and_every_buffer_comes_home(simd in 0usize..3, size in (8u16..40).prop_map(|units| units * 8), skew in 0usize..300, ops in ops()) {
         let mut toy = toy(size).with_simd(Simd::ALL[simd]);
         let mut batches = [toy.pool.batch(16), toy.pool.batch(70)];
         let mut shelf: VecDeque<vfnic_ring::Packet> = VecDeque::new();

@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_else() {
+    fn h23_refuses_everything_else() {
         let long = "0".repeat(300);
         for text in [
             "",

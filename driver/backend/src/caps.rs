@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loop_or_a_count_beyond_the_buffer_ends_the_search() {
+    fn d63_a_loop_or_a_count_beyond_the_buffer_ends_the_search() {
         let info = chain(64, &[(24, 9, 24, &[])]);
         assert_eq!(iova_ranges(&info, 24), None);
         let info = chain(64, &[(24, 1, 0, &[3, 1, 2])]);

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_function_names_the_path() {
+    fn h1_absent_function_names_the_path() {
         let host = Host::new();
         let error = find(&host).unwrap_err();
         assert!(matches!(error, PciError::NotFound { .. }));
@@ -178,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn no_group_is_said_before_no_driver() {
+    fn h5_no_group_is_said_before_no_driver() {
         let host = Host::new();
         host.function(VF, None, None);
         assert!(matches!(find(&host), Err(PciError::NoIommu { .. })));
     }
 
     #[test]
-    fn a_group_without_an_iommu_behind_it_does_not_count() {
+    fn h5_a_group_without_an_iommu_behind_it_does_not_count() {
         let host = Host::new();
         host.function(VF, Some("vfio-pci"), Some(0));
         host.write("sys/kernel/iommu_groups/0/name", "vfio-noiommu\n");
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_driver_is_named() {
+    fn h4_wrong_driver_is_named() {
         let host = Host::new();
         host.function(VF, Some("ixgbevf"), Some(9));
         let Err(PciError::NotBound { driver, .. }) = find(&host) else {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_member_makes_the_group_unusable_and_all_are_named() {
+    fn h2_a_foreign_member_makes_the_group_unusable_and_all_are_named() {
         let host = Host::new();
         host.function("0000:31:00.0", Some("ixgbe"), Some(9));
         host.function(VF, Some("vfio-pci"), Some(9));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn busy_names_who_holds_the_node() {
+    fn h3_busy_names_who_holds_the_node() {
         let host = Host::new();
         host.function(VF, Some("vfio-pci"), Some(9));
         host.write("dev/vfio/9", "");
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_will_not_open_says_why() {
+    fn h1_a_node_that_will_not_open_says_why() {
         let host = Host::new();
         host.function(VF, Some("vfio-pci"), Some(9));
         let target = find(&host).unwrap();

@@ -73,7 +73,7 @@ fn bus_mastering_leaves_the_rest_of_the_command_alone() {
 }
 
 #[test]
-fn registers_by_call_are_where_the_region_is_and_all_ones_where_nothing_is() {
+fn d60_registers_by_call_are_where_the_region_is_and_all_ones_where_nothing_is() {
     let host = Host::new();
     let function = function(&host, Registers::ByCall);
     let calls = |offset| {
@@ -96,7 +96,7 @@ fn registers_by_call_are_where_the_region_is_and_all_ones_where_nothing_is() {
 }
 
 #[test]
-fn a_region_is_mapped_as_far_as_it_may_be() {
+fn d61_a_region_is_mapped_as_far_as_it_may_be() {
     let host = Host::new();
     let function = function(&host, Registers::Mapped);
     let region = |flags, size, sparse| Region {
@@ -155,7 +155,7 @@ fn what_cannot_be_done_is_typed() {
 }
 
 #[test]
-fn a_device_that_is_no_vfio_device_is_refused_and_closed() {
+fn h29_a_device_that_is_no_vfio_device_is_refused_and_closed() {
     let host = Host::new();
     let function = function(&host, Registers::Mapped);
     let file = function.file().try_clone().unwrap();

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_over_the_interrupt_window_and_stops_at_39_bits() {
+    fn h8_steps_over_the_interrupt_window_and_stops_at_39_bits() {
         let mut allocator = vtd();
         let big = 0xfe00_0000;
         assert_eq!(allocator.take(big, HUGE), Some(HUGE));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn without_ranges_there_is_no_room() {
+    fn h8_without_ranges_there_is_no_room() {
         let mut allocator = IovaAllocator::new(PAGE);
         assert_eq!(allocator.take(PAGE, PAGE), None);
         assert_eq!(allocator.describe(), "none");

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_byte_allowed_is_allowed() {
+    fn h6_the_last_byte_allowed_is_allowed() {
         let memlock = Memlock::parse(STATUS, Counter::Locked, Some(8 << 20));
         assert!(memlock.check(4 << 20).is_ok());
         let error = memlock.check((4 << 20) + 4096).unwrap_err();

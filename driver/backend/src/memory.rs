@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn private_memory_is_zeroed_and_kept_from_children() {
+    fn h19_private_memory_is_zeroed_and_kept_from_children() {
         let memory = Memory::private(3 * page_size(), false).unwrap();
         let address = format!("{:x}-", memory.map().as_ptr().addr());
         let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();

@@ -107,7 +107,7 @@ fn nothing_is_mapped_before_a_function_is_there() {
 }
 
 #[test]
-fn a_function_is_in_a_space_once() {
+fn h26_a_function_is_in_a_space_once() {
     let host = Host::new();
     let (space, fake, lease, _file) = space(&host);
     let address = "0000:31:10.1".parse().unwrap();
@@ -153,7 +153,7 @@ fn mappings_are_counted_and_their_places_used_again() {
 }
 
 #[test]
-fn an_unmapping_that_ends_too_little_costs_the_memory_and_the_place() {
+fn h10_an_unmapping_that_ends_too_little_costs_the_memory_and_the_place() {
     let host = Host::new();
     let (space, fake, _lease, _file) = space(&host);
     for (ends, leaked) in [(Ok(0), 4096), (Ok(2048), 8192), (Err(libc::EINVAL), 12288)] {
@@ -168,7 +168,7 @@ fn an_unmapping_that_ends_too_little_costs_the_memory_and_the_place() {
 }
 
 #[test]
-fn a_place_that_is_taken_already_is_never_tried_again() {
+fn h7_h9_a_place_that_is_taken_already_is_never_tried_again() {
     let host = Host::new();
     let (space, fake, _lease, _file) = space(&host);
     fake.0.lock().unwrap().refuse = Some(libc::EEXIST);
@@ -187,7 +187,7 @@ fn a_place_that_is_taken_already_is_never_tried_again() {
 }
 
 #[test]
-fn a_space_that_is_full_says_what_there_is() {
+fn h8_a_space_that_is_full_says_what_there_is() {
     let host = Host::new();
     let (space, _fake, _lease, _file) = space(&host);
     let request = DmaRequest {
@@ -200,7 +200,7 @@ fn a_space_that_is_full_says_what_there_is() {
 }
 
 #[test]
-fn the_limit_of_locked_memory_is_asked_before_the_kernel() {
+fn h6_the_limit_of_locked_memory_is_asked_before_the_kernel() {
     let host = Host::new();
     let (space, fake, _lease, _file) = space(&host);
     let locked = u64::MAX / 2048;
@@ -234,7 +234,7 @@ fn the_limit_of_locked_memory_is_asked_before_the_kernel() {
 }
 
 #[test]
-fn huge_pages_are_asked_for_only_when_some_are_free_and_missed_by_nobody() {
+fn h11_huge_pages_are_asked_for_only_when_some_are_free_and_missed_by_nobody() {
     let host = Host::new();
     let (space, _fake, _lease, _file) = space(&host);
     assert_eq!(space.page_size(), 0);
@@ -260,7 +260,7 @@ fn huge_pages_are_asked_for_only_when_some_are_free_and_missed_by_nobody() {
 }
 
 #[test]
-fn nodes_that_are_not_there_are_named_and_nothing_stays_open() {
+fn h1_h22_nodes_that_are_not_there_are_named_and_nothing_stays_open() {
     let host = Host::new();
     let address = host.function("0000:31:10.1", Some("vfio-pci"), Some(9));
     let space = VfioSpace::new(&host.options());

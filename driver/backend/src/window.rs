@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_mapping_each_access_is_a_call() {
+    fn d60_without_a_mapping_each_access_is_a_call() {
         let (window, log) = window(&[]);
         assert_eq!(window.read32(4), 0x5004);
         assert_eq!(window.read32(8), u32::MAX, "a call that fails");

@@ -53,7 +53,7 @@ fn a_request_gets_its_reply() {
 }
 
 #[test]
-fn a_refusal_is_a_reply_but_one_without_cts_means_forgotten() {
+fn m3_a_refusal_is_a_reply_but_one_without_cts_means_forgotten() {
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0x6000_0005]]));
     assert!(bench.ask(&lpe()).is_ok_and(|reply| reply.word0().is_nack()));
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0x4000_0005]]));
@@ -75,7 +75,7 @@ fn the_reset_reply_has_no_cts_and_counts() {
 }
 
 #[test]
-fn a_ping_between_request_and_reply_is_an_event_and_no_reply() {
+fn m6_a_ping_between_request_and_reply_is_an_event_and_no_reply() {
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0x2000_0100], &[0xA000_0005, 0x5EE]]));
     assert!(bench.ask(&lpe()).is_ok());
     assert_eq!(bench.mailbox.next_notice(), Some(Notice::Look));
@@ -83,7 +83,7 @@ fn a_ping_between_request_and_reply_is_an_event_and_no_reply() {
 }
 
 #[test]
-fn the_reply_of_another_request_is_never_taken() {
+fn m4_the_reply_of_another_request_is_never_taken() {
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0002]]));
     let failure = bench.ask(&lpe()).expect_err("nobody answered SET_LPE");
     assert_eq!(
@@ -97,7 +97,7 @@ fn the_reply_of_another_request_is_never_taken() {
 }
 
 #[test]
-fn silence_ends_at_the_bound_and_the_mailbox_stays_dead_until_a_handshake() {
+fn m1_m2_silence_ends_at_the_bound_and_the_mailbox_stays_dead_until_a_handshake() {
     let mut bench = Bench::new(PfScript::new().deaf());
     let first = bench.ask(&lpe()).expect_err("nobody is there");
     assert!(
@@ -125,7 +125,7 @@ fn silence_ends_at_the_bound_and_the_mailbox_stays_dead_until_a_handshake() {
 }
 
 #[test]
-fn a_buffer_that_the_pf_never_lets_go_of_ends_at_the_bound() {
+fn m7_a_buffer_that_the_pf_never_lets_go_of_ends_at_the_bound() {
     let mut bench = Bench::new(PfScript::new().holding_the_buffer());
     let failure = bench.ask(&lpe()).expect_err("no lock");
     assert!(
@@ -136,7 +136,7 @@ fn a_buffer_that_the_pf_never_lets_go_of_ends_at_the_bound() {
 }
 
 #[test]
-fn a_late_reply_is_read_before_the_next_request() {
+fn m9_a_late_reply_is_read_before_the_next_request() {
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
     bench.bar.pf_sends(&[0xA000_0005, 0xBAD]);
     let reply = bench.ask(&lpe()).expect("answered");
@@ -169,7 +169,7 @@ fn a_pf_that_overwrites_for_ever_is_left_alone() {
 }
 
 #[test]
-fn a_reset_in_the_middle_fails_the_request_at_once() {
+fn m10_a_reset_in_the_middle_fails_the_request_at_once() {
     let mut bench = Bench::new(PfScript::new().resetting_on(5));
     assert_eq!(
         bench.ask(&lpe()),
@@ -181,7 +181,7 @@ fn a_reset_in_the_middle_fails_the_request_at_once() {
 }
 
 #[test]
-fn a_mark_that_another_read_has_cleared_is_not_lost() {
+fn m8_a_mark_that_another_read_has_cleared_is_not_lost() {
     // RSTD is there when the buffer is locked, and gone at the next read.
     let mut bench = Bench::new(PfScript::new().on(5, &[&[0xA000_0005, 0x5EE]]));
     bench.bar.pf_was_reset();
@@ -212,13 +212,13 @@ fn strays_before_a_proper_reply_show_that_this_pf_nags() {
 }
 
 #[test]
-fn removal_in_the_middle_is_told_from_everything_else() {
+fn m18_removal_in_the_middle_is_told_from_everything_else() {
     let mut bench = Bench::new(PfScript::new().removed_on(5));
     assert_eq!(bench.ask(&lpe()), Err(Failure::Gone));
 }
 
 #[test]
-fn a_message_flood_is_bounded() {
+fn m17_a_message_flood_is_bounded() {
     let mut bench = Bench::new(PfScript::new().flooding(0x2000_0100));
     assert!(bench.ask(&lpe()).is_err());
     let mut kept = 0;

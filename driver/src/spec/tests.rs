@@ -28,7 +28,7 @@ fn every_form_reads_back_as_it_is_written() {
 }
 
 #[test]
-fn rubbish_is_refused_with_its_place() {
+fn h23_rubbish_is_refused_with_its_place() {
     for (text, position) in [
         ("", 0),
         ("0000:00:00.8", 11),
@@ -66,7 +66,7 @@ fn rubbish_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_very_long_spec_is_refused_without_repeating_it() {
+fn h23_a_very_long_spec_is_refused_without_repeating_it() {
     let text = parse(&"0".repeat(100_000))
         .expect_err("too long")
         .to_string();

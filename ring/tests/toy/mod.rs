@@ -198,6 +198,25 @@ impl Toy {
         sent
     }
 
+    /// Writes a receive slot back out of turn, whoever it belongs to.
+    pub fn scribble_rx(&self, slot: usize, word0: u64, word1: u64) {
+        let words = self.rx_ring.words();
+        words[slot * 2].store(word0, Ordering::Relaxed);
+        words[slot * 2 + 1].store(word1, Ordering::Release);
+    }
+
+    /// Writes a transmit slot back out of turn.
+    pub fn scribble_tx(&self, slot: usize, word0: u64, word1: u64) {
+        let words = self.tx_ring.words();
+        words[slot * 2].store(word0, Ordering::Relaxed);
+        words[slot * 2 + 1].store(word1, Ordering::Release);
+    }
+
+    /// The receive ring's memory and the buffers', for a device that does as it likes.
+    pub fn memory(&self) -> [DmaRegion; 2] {
+        [self.rx_ring.clone(), self.buffers.clone()]
+    }
+
     /// What a reset does to the card's own indices.
     pub fn reset_heads(&mut self) {
         self.rx_head = 0;

@@ -144,7 +144,7 @@ fn a_rate_limit_is_kept_by_the_clock() {
 }
 
 #[test]
-fn dma_outside_a_mapping_is_told_and_goes_nowhere() {
+fn h13_dma_outside_a_mapping_is_told_and_goes_nowhere() {
     let (card, mut left, right) = pair(Card::builder(Model::X540));
     let iova = left.tx_buffers.iova();
     let other = left.tx_ring.clone();
