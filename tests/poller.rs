@@ -237,7 +237,7 @@ fn a_budget_gives_every_queue_its_turn() {
 }
 
 #[test]
-fn spurious_interrupts_are_counted_and_do_no_harm() {
+fn n2_spurious_interrupts_are_counted_and_do_no_harm() {
     let (card, mut left, mut right, mut poller) = bench(Model::I82576, PollMode::Interrupt);
     take_nothing(&mut poller);
     for _ in 0..10 {

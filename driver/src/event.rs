@@ -34,6 +34,9 @@ pub enum Event {
     RemovalRequested,
     /// The bus reported an uncorrectable error. The port resets the VF.
     BusError,
+    /// Message vectors were asked for and the kernel, or the function, refused them: queues are looked at by time, which
+    /// costs CPU time and some 100 µs of latency. Everything else works.
+    NoInterrupts,
     /// A transmit queue with frames in it did not move although the link is up; the port resets the VF.
     TxHang,
     /// The device is gone for good. Drop the port.

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_comes_at_any_step_is_seen_or_wakes() {
+    fn n4_a_frame_that_comes_at_any_step_is_seen_or_wakes() {
         for arrives_at in 0..4 {
             let device = Device {
                 arrives_at,
@@ -196,13 +196,13 @@ mod loom_tests {
     }
 
     #[test]
-    fn no_wake_up_is_missed() {
+    fn n4_no_wake_up_is_missed() {
         nobody_sleeps_through_a_frame(|device| arm_and_look(device, device));
     }
 
     #[test]
     #[should_panic(expected = "asleep")]
-    fn without_the_fence_one_is_missed() {
+    fn n4_without_the_fence_one_is_missed() {
         nobody_sleeps_through_a_frame(|device| {
             device.arm();
             if device.has_work() {
@@ -215,7 +215,7 @@ mod loom_tests {
 
     #[test]
     #[should_panic(expected = "asleep")]
-    fn looking_before_arming_misses_one() {
+    fn n4_looking_before_arming_misses_one() {
         nobody_sleeps_through_a_frame(|device| {
             let seen = device.has_work();
             fence(Ordering::SeqCst);

@@ -18,7 +18,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use vfnic_hw::Event;
 
-use arm::{Armed, Vectors, Work, arm_and_look};
+use arm::{Armed, Vectors, arm_and_look};
 use moderation::Moderation;
 pub use pollable::Pollable;
 use spin::Spin;
@@ -84,6 +84,8 @@ pub struct Poller<Q: Pollable = QueuePair> {
     waker: Waker,
     spin: Spin,
     moderation: Moderation,
+    /// Vectors may be unmasked.
+    armed: bool,
     /// Frames since the last wake-up.
     frames: usize,
     stats: PollerStats,
@@ -127,6 +129,7 @@ impl<Q: Pollable> Poller<Q> {
             },
             spin: Spin::default(),
             moderation: Moderation::default(),
+            armed: false,
             frames: 0,
             stats: PollerStats::default(),
         })
@@ -302,6 +305,9 @@ impl<Q: Pollable> Poller<Q> {
         if count > 1 {
             self.first = (self.first + 1) % count;
         }
+        if self.armed {
+            self.disarm();
+        }
         Ok(total)
     }
 
@@ -373,7 +379,17 @@ impl<Q: Pollable> Poller<Q> {
     #[must_use]
     pub fn arm(&mut self) -> bool {
         let waiting = Waiting(&self.queues);
-        arm_and_look(&waiting, &waiting) == Armed::Sleep
+        self.armed = arm_and_look(&waiting, &waiting) == Armed::Sleep;
+        self.armed
+    }
+
+    /// Masks the vectors again. Not before frames have been looked for: a vector that sent its message has masked itself,
+    /// and until the others are masked their messages cost a wake-up at worst, while a frame that waits for a register
+    /// is late for certain.
+    #[cold]
+    fn disarm(&mut self) {
+        Waiting(&self.queues).mask();
+        self.armed = false;
     }
 
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<Option<Woken>, Error> {
@@ -413,18 +429,33 @@ impl<Q: Pollable> Poller<Q> {
         let slept = start.elapsed();
         self.stats.wakeups += 1;
         self.stats.sleep_ns += u64::try_from(slept.as_nanos()).unwrap_or(u64::MAX);
-        let waiting = Waiting(&self.queues);
-        waiting.mask();
-        let work = waiting.has_work();
+        let work = self.has_work();
         match (vector, work) {
-            (true, false) => self.stats.spurious += 1,
-            (false, true) if silent && left == LONGEST_SLEEP => self.stats.missed += 1,
+            (true, false) => {
+                self.stats.spurious += 1;
+                self.spin.disturbed(slept);
+            }
+            (false, true) if silent && left == LONGEST_SLEEP => self.missed(),
             _ => {}
         }
         if work {
             self.spin.slept(slept);
         }
         Ok((foreign && !work).then_some(Woken::External))
+    }
+
+    /// There was work, and nobody had said so.
+    #[cold]
+    fn missed(&mut self) {
+        self.stats.missed += 1;
+        // An event whose counter is full cannot be signalled, and its readers are not told; so they are emptied.
+        for queues in &self.queues {
+            for (number, event) in queues.run().device().vectors.iter().enumerate() {
+                if queues.vectors() & (1 << number) != 0 {
+                    event.take();
+                }
+            }
+        }
     }
 
     /// Before sleeping: makes the interrupt rate follow what the last wake-up brought.

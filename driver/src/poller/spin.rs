@@ -37,6 +37,14 @@ impl Spin {
         }
     }
 
+    /// A wake-up brought nothing, after `slept` of sleep. Where such come one upon the other, looking is cheaper than being
+    /// woken for each.
+    pub(crate) fn disturbed(&mut self, slept: Duration) {
+        if slept < MOST {
+            self.time = MOST;
+        }
+    }
+
     /// Having slept for `slept`, a frame was there.
     pub(crate) fn slept(&mut self, slept: Duration) {
         if slept < MOST {
@@ -71,5 +79,17 @@ mod tests {
             Duration::ZERO,
             "frames that far apart do not pay"
         );
+    }
+
+    #[test]
+    fn n3_a_storm_of_interrupts_is_looked_through_and_a_single_one_is_not() {
+        let mut spin = Spin::default();
+        spin.disturbed(Duration::from_millis(3));
+        assert_eq!(spin.time(), Duration::ZERO, "one in a while");
+        for _ in 0..3 {
+            spin.disturbed(Duration::from_micros(1));
+            assert_eq!(spin.time(), MOST, "a wake-up in 50 us, not one in 1");
+            spin.in_vain();
+        }
     }
 }

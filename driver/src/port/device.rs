@@ -22,6 +22,8 @@ pub(crate) struct Device {
     /// What each message vector signals, in order.
     pub(crate) vectors: Vec<Event>,
     pub(crate) function: Arc<dyn PciFunction>,
+    /// Vectors were to be had and could not be turned on.
+    pub(crate) vectors_refused: bool,
     closed: AtomicBool,
 }
 
@@ -65,6 +67,7 @@ impl Device {
             plan: family.plan(vector_count, pairs(vector_count)),
             vectors: Vec::new(),
             function,
+            vectors_refused: false,
             closed: AtomicBool::new(false),
         };
         // From here on an error drops `device`, which undoes what was done.
@@ -84,6 +87,7 @@ impl Device {
             log::warn!("{}: no interrupts, polling only: {error}", device.name);
             device.plan = VectorPlan::NONE;
             device.vectors.clear();
+            device.vectors_refused = true;
         }
         Ok(device)
     }

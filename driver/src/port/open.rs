@@ -114,6 +114,9 @@ impl Port {
             call: "eventfd for events",
             source,
         })?;
+        if device.vectors_refused {
+            events.push(crate::Event::NoInterrupts);
+        }
         log::info!(
             "{}: {} VF, address {} ({:?}), {} queue pair(s)",
             device.name,
