@@ -89,6 +89,7 @@ impl Card {
                 violations: Violations::default(),
                 rung: false,
                 earliest: Duration::MAX,
+                spoken: false,
             },
             path,
         };

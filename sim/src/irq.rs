@@ -43,6 +43,8 @@ pub(crate) struct Irq {
     late: Vec<(Duration, usize)>,
     /// Messages that went out, by vector.
     sent: [u64; VECTORS],
+    /// Some have gone out that [`take_spoken`](Self::take_spoken) has not told of.
+    spoken: bool,
 }
 
 /// A message about to go out may be lost, doubled or misdirected by a fault.
@@ -81,6 +83,7 @@ impl Irq {
             routes: None,
             late: Vec::new(),
             sent: [0; VECTORS],
+            spoken: false,
         }
     }
 
@@ -124,6 +127,12 @@ impl Irq {
     /// Messages sent so far, by vector.
     pub(crate) const fn sent(&self) -> [u64; VECTORS] {
         self.sent
+    }
+
+    /// Whether messages went out since this was last asked.
+    #[inline]
+    pub(crate) const fn take_spoken(&mut self) -> bool {
+        std::mem::replace(&mut self.spoken, false)
     }
 
     /// The vector bit an RX queue is mapped to, 0 if none.
@@ -296,6 +305,7 @@ impl Irq {
             event.signal();
         }
         self.sent[target.min(VECTORS - 1)] += u64::from(times);
+        self.spoken = true;
     }
 
     /// A message out of thin air, as a fault sends it.

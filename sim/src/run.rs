@@ -81,7 +81,13 @@ pub(crate) fn run(card: &Arc<Shared>) {
         let mut state = card.lock_for_engine();
         state.timers();
         let tick = state.traffic(BURST);
+        let spoken = std::mem::take(&mut state.control.spoken);
         drop(state);
+        if spoken {
+            // The kernel likes to put who is woken where the waker runs. A card is no thread of the host: nobody has to
+            // wait there until it has spun its time.
+            std::thread::yield_now();
+        }
         bursts = bursts.wrapping_add(1);
         if bursts.is_multiple_of(1024) {
             note_cpu_time(card);

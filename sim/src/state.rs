@@ -39,6 +39,8 @@ pub(crate) struct Control {
     pub(crate) rung: bool,
     /// Nothing but traffic is due before this moment.
     pub(crate) earliest: Duration,
+    /// An interrupt message has gone out: somebody was woken.
+    pub(crate) spoken: bool,
 }
 
 impl CardState {
@@ -170,6 +172,7 @@ impl Control {
             Some(Action::Delay(time)) => Delivery::Delay(time),
             _ => Delivery::Send,
         });
+        self.spoken |= this.irq.take_spoken();
         if let Some(later) = self.vfs[vf].irq.deadline() {
             self.due_at(later);
         }
