@@ -9,6 +9,10 @@
 mod adaptive_poller;
 #[path = "../driver/examples/firewall.rs"]
 mod firewall;
+#[path = "../driver/examples/handed_fds.rs"]
+mod handed_fds;
+#[path = "../driver/examples/http_server.rs"]
+mod http_server;
 #[path = "../driver/examples/kubernetes_pod.rs"]
 mod kubernetes_pod;
 #[path = "../driver/examples/mio_loop.rs"]
@@ -60,4 +64,17 @@ fn a_firewall_between_two_ports() {
 #[test]
 fn in_a_pod_or_not() {
     kubernetes_pod::main().expect("a port was served");
+}
+
+/// In a process of its own this same test is the child.
+#[test]
+fn fds_of_a_privileged_parent() {
+    let arguments = ["--exact", "fds_of_a_privileged_parent", "--nocapture"];
+    handed_fds::run(&arguments).expect("all frames came back from the child");
+}
+
+/// Asked by this machine's own stack where a TAP interface can be had, by another VF's otherwise.
+#[test]
+fn a_web_server_with_an_ip_stack_of_its_own() {
+    http_server::main().expect("the page came");
 }

@@ -135,6 +135,12 @@
 //! # }
 //! ```
 //!
+//! # Features
+//!
+//! They only add, and none is on by default.
+//!
+//! * `smoltcp`: `stack`, a queue pair as a device of smoltcp's, the small TCP/IP stack.
+//!
 //! # Rules of the house
 //!
 //! * Nothing that a device, a PF or a frame can say panics, or waits beyond a stated bound. Every error says what was
@@ -158,6 +164,8 @@ mod port;
 mod queue;
 mod registers;
 mod spec;
+#[cfg(feature = "smoltcp")]
+pub mod stack;
 mod stats;
 mod wait;
 
@@ -186,3 +194,8 @@ pub use vfnic_ring::{
     Batch, Checksums, Fate, Frame, FrameError, FrameMut, L4, Packet, PacketType, Pool, PoolConfig,
     PoolStats, RingError, RssHash, SendError, TxOffload, Verdict,
 };
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

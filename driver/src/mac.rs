@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// A 48-bit Ethernet address, first byte on the wire first.
@@ -47,6 +48,51 @@ impl MacAddr {
         // The standard library seeds every RandomState from the operating system: no dependency for six bytes.
         let [a, b, c, d, e, f, ..] = RandomState::new().build_hasher().finish().to_le_bytes();
         Self([(a & !1) | 2, b, c, d, e, f])
+    }
+
+    /// The address that a name stands for, locally administered and unicast: the same in every start, for a VF to which the
+    /// PF assigns none. The name should not occur twice on a network: the machine's id and the PCI address make a good one.
+    ///
+    /// ```
+    /// use vfnic::{MacAddr, MacChoice, PortConfig};
+    ///
+    /// let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    /// let address = MacAddr::of_name(&format!("{} 0000:31:10.1", machine.trim()));
+    /// let config = PortConfig::default().mac(MacChoice::Set(address));
+    /// # let _ = config;
+    /// ```
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        // FNV-1a, 64 bits: the standard library's hashes may change from release to release.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let [a, b, c, d, e, f, g, h] = hash.to_le_bytes();
+        Self([((a ^ g) & !1) | 2, b ^ h, c, d, e, f])
+    }
+
+    /// The group that frames for an IP group go to (RFC 1112 §6.4, RFC 2464 §7); `None` for what is no group.
+    #[must_use]
+    pub const fn of_group(group: IpAddr) -> Option<Self> {
+        match group {
+            IpAddr::V4(ip) if ip.is_multicast() => {
+                let [_, b, c, d] = ip.octets();
+                Some(Self([0x01, 0, 0x5e, b & 0x7f, c, d]))
+            }
+            IpAddr::V6(ip) if ip.is_multicast() => {
+                let [.., w, x, y, z] = ip.octets();
+                Some(Self([0x33, 0x33, w, x, y, z]))
+            }
+            _ => None,
+        }
+    }
+
+    /// The group to which neighbours ask for `ip` (RFC 4291 §2.7.1). A VF that joins it, with
+    /// [`Port::set_multicast`](crate::Port::set_multicast), can be found by IPv6 without being trusted or promiscuous.
+    #[must_use]
+    pub const fn solicited_node(ip: Ipv6Addr) -> Self {
+        let [.., x, y, z] = ip.octets();
+        Self([0x33, 0x33, 0xff, x, y, z])
     }
 
     /// The two mailbox words that carry it: byte 0 in bits 7:0 of the first (ixgbevf.md §6.7, igbvf.md §6.1).
@@ -149,6 +195,38 @@ mod tests {
         ] {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad:?} was taken");
         }
+    }
+
+    #[test]
+    fn groups_of_ip_have_their_documented_addresses() {
+        let group = |ip: &str| MacAddr::of_group(ip.parse().expect("an address"));
+        let text = |mac: Option<MacAddr>| mac.map(|mac| mac.to_string());
+        assert_eq!(
+            text(group("224.0.0.251")).as_deref(),
+            Some("01:00:5e:00:00:fb")
+        );
+        // 23 bits of 28 only.
+        assert_eq!(group("239.128.0.1"), group("239.0.0.1"));
+        assert_eq!(
+            text(group("ff02::1:2")).as_deref(),
+            Some("33:33:00:01:00:02")
+        );
+        assert_eq!(group("192.0.2.1"), None);
+        assert_eq!(group("2001:db8::1"), None);
+        let ip: Ipv6Addr = "fe80::2aa:ff:fe28:9c5a".parse().expect("an address");
+        // The example of RFC 4291, as RFC 2464 maps it.
+        let solicited = "ff02::1:ff28:9c5a";
+        assert_eq!(Some(MacAddr::solicited_node(ip)), group(solicited));
+    }
+
+    #[test]
+    fn a_name_has_one_address_for_good() {
+        let address = MacAddr::of_name("0123456789abcdef 0000:31:10.1");
+        // Somebody's DHCP server knows it: a change here is a change there.
+        assert_eq!(address.to_string(), "22:14:bd:9c:81:56");
+        assert!(address.is_usable() && address.is_local());
+        assert_ne!(address, MacAddr::of_name("0123456789abcdef 0000:31:10.3"));
+        assert_ne!(MacAddr::of_name("a"), MacAddr::of_name("b"));
     }
 
     #[test]

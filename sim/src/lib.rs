@@ -82,3 +82,8 @@ pub use iommu::{Aperture, SimSpace};
 pub use pf::{Pf, PfError, PfPersonality, Variant, VfInfo, VfLink};
 pub use plan::PlanError;
 pub use violation::{Violation, ViolationKind};
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -87,6 +87,20 @@ impl From<bool> for Outcome {
     }
 }
 
+/// Whether a command line makes sense, the program's name left out. Runs nothing.
+///
+/// # Errors
+///
+/// What is wrong with it, as the command would say it.
+pub fn understand(arguments: &[String]) -> Result<(), clap::Error> {
+    let program = "vfnic".to_owned();
+    match Cli::try_parse_from(std::iter::once(&program).chain(arguments)) {
+        // `--help` and `--version` arrive as errors with status 0.
+        Err(error) if error.exit_code() != 0 => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the command that this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use anyhow::{Context, bail};
 use vfnic::backend::vfio_user::{self, UserOptions, UserSpace};
 use vfnic::backend::{OpenOptions, VfioSpace};
-use vfnic::{DeviceSpec, MacAddr, Port, PortConfig, SimSpec, SpecError};
+use vfnic::{DeviceSpec, MacAddr, PciAddress, Port, PortConfig, SimSpec, SpecError, System};
 use vfnic_hw::Model;
 use vfnic_sim::{Card, SimSpace};
 
@@ -188,7 +188,7 @@ impl Device {
                     let spec = self.text.clone();
                     bail!(SpecError::Several { spec, devices });
                 };
-                vfnic::backend::open_in(&address.to_string(), &spaces.vfio)
+                vfnic::backend::open_in(&address.to_string(), spaces.vfio(spec, *address)?)
                     .map_err(vfnic::Error::from)?
             }
         };
@@ -215,7 +215,8 @@ impl Device {
 /// IOVA spaces for devices that are to share memory, one for each kind.
 #[derive(Debug)]
 pub struct Spaces {
-    vfio: VfioSpace,
+    /// Made for the first function: which token is sent is settled with it.
+    vfio: OnceLock<VfioSpace>,
     user: UserSpace,
     simulated: SimSpace,
 }
@@ -223,10 +224,25 @@ pub struct Spaces {
 impl Default for Spaces {
     fn default() -> Self {
         Self {
-            vfio: VfioSpace::new(&OpenOptions::default()),
+            vfio: OnceLock::new(),
             user: UserSpace::new(),
             simulated: SimSpace::new(),
         }
+    }
+}
+
+impl Spaces {
+    fn vfio(&self, spec: &DeviceSpec, address: PciAddress) -> Result<&VfioSpace, SpecError> {
+        if let Some(space) = self.vfio.get() {
+            return Ok(space);
+        }
+        let vf_token = spec.vf_token_on(&System::this(), address)?;
+        Ok(self.vfio.get_or_init(|| {
+            VfioSpace::new(&OpenOptions {
+                vf_token,
+                ..OpenOptions::default()
+            })
+        }))
     }
 }
 

@@ -17,10 +17,15 @@ pub mod live;
 pub mod output;
 pub mod report;
 pub mod roles;
-pub mod stack;
 pub mod traffic;
 
-/// The examples of the README compile.
+/// An IP stack on a queue pair.
+pub use vfnic::stack;
+
+/// The examples of the README compile, and the library guide's run.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library-guide.md")]
+struct LibraryGuide;

@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use vfnic_hw::PciError;
 
+use crate::handed::Nodes;
 use crate::holders::holders;
 use crate::sysfs::is_vfio;
 use crate::{OpenOptions, PciAddress, Sysfs};
@@ -23,6 +25,10 @@ pub(crate) struct Target {
     pub(crate) group_node: PathBuf,
     /// `/dev/vfio/devices/vfioN`, where the kernel makes such nodes.
     pub(crate) device_node: Option<PathBuf>,
+    /// Whether the PF may have a token: it is another VFIO user's. The kernel refuses to be told one for nothing.
+    pub(crate) takes_token: bool,
+    /// The nodes, where somebody else has opened them: they are taken in place of those paths.
+    pub(crate) handed: Option<Arc<Nodes>>,
 }
 
 impl Target {
@@ -60,10 +66,46 @@ impl Target {
             address,
             device,
             group,
+            takes_token: sysfs
+                .pf(address)
+                .and_then(|pf| sysfs.driver(pf))
+                .is_some_and(|driver| is_vfio(&driver)),
+            handed: None,
         };
         if let Some(error) = target.not_viable(&sysfs) {
             return Err(error);
         }
+        Ok(target)
+    }
+
+    /// A function whose nodes were handed over. Sysfs is asked what it knows; where it does not know the function,
+    /// because this process is not to see it, the nodes will say.
+    pub(crate) fn handed(
+        address: PciAddress,
+        nodes: Nodes,
+        options: &OpenOptions,
+    ) -> Result<Self, PciError> {
+        let vfio = options.dev.join("vfio");
+        let mut target = match Self::find(address, options) {
+            Err(PciError::NotFound { device, .. }) => {
+                let group = nodes.group();
+                Self {
+                    group_node: vfio.join(group.to_string()),
+                    device_node: None,
+                    address,
+                    device,
+                    group,
+                    takes_token: true,
+                    handed: None,
+                }
+            }
+            other => other?,
+        };
+        // Only ever said, in errors; the function's node goes by a number that nobody told.
+        target
+            .device_node
+            .get_or_insert_with(|| vfio.join("devices"));
+        target.handed = Some(Arc::new(nodes));
         Ok(target)
     }
 
@@ -95,8 +137,28 @@ impl Target {
         }
     }
 
-    /// Opens a node for reading and writing.
+    /// The node of a space: the container's or the iommufd's.
+    pub(crate) fn open_space(&self, node: &Path, proc: &Path) -> Result<File, PciError> {
+        match &self.handed {
+            Some(nodes) => nodes
+                .space()
+                .map_err(|error| self.node_error(node, proc, error)),
+            None => self.open_path(node, proc),
+        }
+    }
+
+    /// The function's own node, or its group's.
     pub(crate) fn open(&self, node: &Path, proc: &Path) -> Result<File, PciError> {
+        match &self.handed {
+            Some(nodes) => nodes
+                .own()
+                .map_err(|error| self.node_error(node, proc, error)),
+            None => self.open_path(node, proc),
+        }
+    }
+
+    /// Opens a node for reading and writing.
+    fn open_path(&self, node: &Path, proc: &Path) -> Result<File, PciError> {
         match fs::OpenOptions::new().read(true).write(true).open(node) {
             Ok(file) => Ok(file),
             Err(error) => Err(self.node_error(node, proc, error)),
@@ -234,6 +296,26 @@ mod tests {
         let target = find(&host).unwrap();
         assert_eq!(target.group_node, host.path("dev/vfio/9"));
         assert_eq!(target.device_node, None);
+    }
+
+    #[test]
+    fn a_token_is_for_vfs_of_pfs_that_vfio_has() {
+        for (driver, takes) in [
+            (Some("vfio-pci"), true),
+            (Some("ixgbe"), false),
+            (None, false),
+        ] {
+            let host = Host::new();
+            let pf = "0000:31:00.0";
+            host.function(pf, driver, Some(8));
+            host.function(VF, Some("vfio-pci"), Some(9));
+            assert!(!find(&host).unwrap().takes_token, "no PF to be seen");
+            host.link(
+                &format!("sys/bus/pci/devices/{VF}/physfn"),
+                format!("../{pf}"),
+            );
+            assert_eq!(find(&host).unwrap().takes_token, takes, "{driver:?}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfnic_hw::{Clock, DmaSpace, Event, Mmio, PciError, PciFunction, PciIds, RealClock};
 
+use crate::handed::Nodes;
 use crate::iommu::refused;
 use crate::space::Lease;
 use crate::sys::{self, Failed, Region};
@@ -62,8 +63,12 @@ impl Drop for Device {
 }
 
 impl VfioFunction {
-    pub(crate) fn open(address: PciAddress, space: &VfioSpace) -> Result<Self, PciError> {
-        let (file, lease) = space.open(address)?;
+    pub(crate) fn open(
+        address: PciAddress,
+        space: &VfioSpace,
+        handed: Option<Nodes>,
+    ) -> Result<Self, PciError> {
+        let (file, lease) = space.open(address, handed)?;
         Self::new(Device { file, lease })
     }
 

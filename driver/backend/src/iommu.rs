@@ -5,14 +5,16 @@ use std::fmt;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_GROUP_FLAGS_CONTAINER_SET, VFIO_GROUP_FLAGS_VIABLE,
+};
 use vfnic_hw::PciError;
 
 use crate::check::Target;
 use crate::memlock::Counter;
 use crate::memory::Memory;
 use crate::sys::{self, Failed, Reach};
-use crate::{OpenOptions, Sysfs};
+use crate::{Interface, OpenOptions, Sysfs};
 
 /// Whoever translates for the functions of a space.
 pub(crate) trait Iommu: Send + fmt::Debug {
@@ -36,6 +38,25 @@ pub(crate) trait Iommu: Send + fmt::Debug {
 
     /// Which of a process's counters its mappings end up in.
     fn counter(&self) -> Counter;
+
+    /// Which interface it is.
+    fn interface(&self) -> Interface;
+
+    /// Whether a function whose nodes were handed over can join: not by the other interface's.
+    fn takes(&self, target: &Target) -> Result<(), PciError> {
+        let handed = target.handed.as_ref().map(|nodes| nodes.interface);
+        if handed.is_none_or(|interface| interface == self.interface()) {
+            return Ok(());
+        }
+        let (has, got) = match self.interface() {
+            Interface::Cdev => ("an iommufd", "a group's"),
+            _ => ("a container", "a function's own"),
+        };
+        Err(PciError::Unsupported {
+            device: target.device.clone(),
+            what: format!("joining a space that is {has} by {got} node"),
+        })
+    }
 }
 
 /// A call about a function that failed.
@@ -69,7 +90,7 @@ struct Group {
 impl Container {
     pub(crate) fn new(target: &Target, options: &OpenOptions) -> Result<Self, PciError> {
         let device = &target.device;
-        let file = target.open(&options.dev.join("vfio/vfio"), &options.proc)?;
+        let file = target.open_space(&options.dev.join("vfio/vfio"), &options.proc)?;
         let version = sys::api_version(&file).map_err(|failed| refused(device, failed))?;
         let type1 = sys::has_type1(&file).map_err(|failed| refused(device, failed))?;
         if u32::try_from(version) != Ok(VFIO_API_VERSION) || !type1 {
@@ -95,10 +116,17 @@ impl Container {
         if flags & VFIO_GROUP_FLAGS_VIABLE == 0 {
             return Err(target.group_error(&Sysfs::new(&options.sysfs)));
         }
-        sys::set_container(&file, &self.file).map_err(|failed| refused(device, failed))?;
+        // Whoever handed it over may have put it there already, and given the container its IOMMU as well.
+        let inside = flags & VFIO_GROUP_FLAGS_CONTAINER_SET != 0;
+        if !(inside && target.handed.is_some()) {
+            sys::set_container(&file, &self.file).map_err(|failed| refused(device, failed))?;
+        }
         if self.groups.is_empty() {
             // The first group decides which IOMMU it is; the last to leave takes it away, with all that is mapped.
-            sys::set_type1(&self.file).map_err(|failed| no_remapping(device, failed))?;
+            match sys::set_type1(&self.file) {
+                Err(failed) if inside && failed.errno() == Some(libc::EINVAL) => {}
+                other => other.map_err(|failed| no_remapping(device, failed))?,
+            }
         }
         Ok(file)
     }
@@ -165,11 +193,15 @@ impl Iommu for Container {
     fn counter(&self) -> Counter {
         Counter::Locked
     }
+
+    fn interface(&self) -> Interface {
+        Interface::Group
+    }
 }
 
 impl Group {
     fn open(&self, target: &Target, options: &OpenOptions) -> Result<File, PciError> {
-        let name = match &options.vf_token {
+        let name = match options.vf_token.filter(|_| target.takes_token) {
             Some(token) => format!("{} vf_token={token}", target.device),
             None => target.device.clone(),
         };
@@ -190,7 +222,7 @@ pub(crate) struct Iommufd {
 
 impl Iommufd {
     pub(crate) fn new(target: &Target, options: &OpenOptions) -> Result<Self, PciError> {
-        let file = target.open(&options.dev.join("iommu"), &options.proc)?;
+        let file = target.open_space(&options.dev.join("iommu"), &options.proc)?;
         let ioas = sys::ioas_alloc(&file).map_err(|failed| refused(&target.device, failed))?;
         Ok(Self { file, ioas })
     }
@@ -206,7 +238,10 @@ impl Iommu for Iommufd {
             });
         };
         let file = target.open(node, &options.proc)?;
-        let token = options.vf_token.map(|token| token.0);
+        let token = options
+            .vf_token
+            .filter(|_| target.takes_token)
+            .map(|token| token.0);
         sys::bind_iommufd(&file, &self.file, token).map_err(|failed| match failed.errno() {
             // EINVAL is what a second opener gets: the node opens as often as one likes, binding works once.
             Some(libc::EBUSY | libc::EINVAL) => target
@@ -241,6 +276,10 @@ impl Iommu for Iommufd {
 
     fn counter(&self) -> Counter {
         Counter::Pinned
+    }
+
+    fn interface(&self) -> Interface {
+        Interface::Cdev
     }
 }
 

@@ -2,8 +2,8 @@
 //! iommufd.
 //!
 //! [`open`] takes an address such as `0000:31:10.1` and returns a [`PciFunction`] in an IOVA space of its own;
-//! [`VfioSpace`] and [`open_in`] put several functions into one. [`sysfs`] reads what the system says about functions and
-//! groups without opening any.
+//! [`VfioSpace`] and [`open_in`] put several functions into one. [`open_handed`] is for a process that is given its nodes
+//! open and may open none itself. [`sysfs`] reads what the system says about functions and groups without opening any.
 //!
 //! # Of the libraries for this
 //!
@@ -54,6 +54,7 @@ mod caps;
 mod check;
 mod config;
 mod function;
+mod handed;
 mod holders;
 mod iommu;
 mod iova;
@@ -67,6 +68,7 @@ mod token;
 mod window;
 
 pub use address::PciAddress;
+pub use handed::{Handed, open_handed, open_handed_in};
 pub use holders::{Holder, holders};
 pub use space::VfioSpace;
 pub use sysfs::Sysfs;
@@ -107,7 +109,7 @@ pub struct OpenOptions {
     pub interface: Interface,
     /// How registers are reached.
     pub registers: Registers,
-    /// The PF's token, needed only when a VFIO user has the PF.
+    /// The PF's token, needed when a VFIO user has the PF, and sent to the kernel only then.
     pub vf_token: Option<VfToken>,
 }
 
@@ -148,5 +150,6 @@ pub fn open_in(address: &str, space: &VfioSpace) -> Result<Arc<dyn PciFunction>,
     Ok(Arc::new(function::VfioFunction::open(
         address.parse()?,
         space,
+        None,
     )?))
 }

@@ -10,6 +10,7 @@ use vfnic_hw::{DmaError, DmaRequest, DmaSpace, IovaRange, PciError};
 use vfnic_ring::DmaRegion;
 
 use crate::check::Target;
+use crate::handed::Nodes;
 use crate::iommu::{Container, Iommu, Iommufd, refused};
 use crate::iova::IovaAllocator;
 use crate::memlock::Memlock;
@@ -84,9 +85,16 @@ impl VfioSpace {
         self.0.process == std::process::id()
     }
 
-    /// Opens a function in the space.
-    pub(crate) fn open(&self, address: PciAddress) -> Result<(File, Lease), PciError> {
-        let target = Target::find(address, self.options())?;
+    /// Opens a function in the space, by nodes that were handed over if there are any.
+    pub(crate) fn open(
+        &self,
+        address: PciAddress,
+        handed: Option<Nodes>,
+    ) -> Result<(File, Lease), PciError> {
+        let mut target = match handed {
+            Some(nodes) => Target::handed(address, nodes, self.options())?,
+            None => Target::find(address, self.options())?,
+        };
         let mut state = self.0.lock();
         if state.open.contains_key(&address) {
             return Err(PciError::Busy {
@@ -96,6 +104,8 @@ impl VfioSpace {
             });
         }
         let file = state.enter(&target, self.options())?;
+        // What is needed of them is copied; a group's last copy has to go when the group is left.
+        target.handed = None;
         state.open.insert(address, target.clone());
         let lease = Lease {
             space: self.clone(),
@@ -114,11 +124,14 @@ impl VfioSpace {
 impl State {
     fn enter(&mut self, target: &Target, options: &OpenOptions) -> Result<File, PciError> {
         if let Some(iommu) = &mut self.iommu {
+            iommu.takes(target)?;
             return iommu.open(target, options);
         }
+        let handed = target.handed.as_ref().map(|nodes| nodes.interface);
         let has_node = |path: &std::path::Path| path.exists();
         let device_node = target.device_node.as_deref().is_some_and(has_node);
-        let cdev = match options.interface {
+        let interface = handed.unwrap_or(options.interface);
+        let cdev = match interface {
             Interface::Group => false,
             Interface::Cdev => true,
             Interface::Auto => device_node && has_node(&options.dev.join("iommu")),
@@ -132,7 +145,7 @@ impl State {
                     return Ok(file);
                 }
                 Err(error @ PciError::Permission { .. })
-                    if options.interface == Interface::Auto && has_node(&target.group_node) =>
+                    if interface == Interface::Auto && has_node(&target.group_node) =>
                 {
                     denied = Some(error);
                 }

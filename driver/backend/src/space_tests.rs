@@ -73,6 +73,16 @@ impl Iommu for Fake {
     fn counter(&self) -> Counter {
         Counter::Locked
     }
+    fn interface(&self) -> Interface {
+        Interface::Group
+    }
+}
+
+impl VfioSpace {
+    /// Gives the space a fake container.
+    pub(crate) fn start_fake(&self) {
+        self.0.lock().iommu = Some(Box::new(Fake::default()));
+    }
 }
 
 const PAGE: DmaRequest = DmaRequest {
@@ -90,7 +100,7 @@ fn space(host: &Host) -> (VfioSpace, Fake, Lease, File) {
     let space = VfioSpace::new(&host.options());
     let fake = Fake::default();
     space.0.lock().iommu = Some(Box::new(fake.clone()));
-    let (file, lease) = space.open(address).unwrap();
+    let (file, lease) = space.open(address, None).unwrap();
     assert_eq!(fake.log(), ["open"]);
     (space, fake, lease, file)
 }
@@ -111,7 +121,7 @@ fn h26_a_function_is_in_a_space_once() {
     let host = Host::new();
     let (space, fake, lease, _file) = space(&host);
     let address = "0000:31:10.1".parse().unwrap();
-    let error = space.open(address).unwrap_err();
+    let error = space.open(address, None).unwrap_err();
     assert!(
         matches!(
             error,
@@ -124,7 +134,7 @@ fn h26_a_function_is_in_a_space_once() {
     );
     drop(lease);
     assert_eq!(fake.log(), ["function gone, idle true"]);
-    space.open(address).unwrap();
+    space.open(address, None).unwrap();
 }
 
 #[test]
@@ -268,10 +278,10 @@ fn h1_h22_nodes_that_are_not_there_are_named_and_nothing_stays_open() {
         PciError::NoNode { path, .. } => path,
         error => panic!("{error}"),
     };
-    assert!(path_of(space.open(address).unwrap_err()).ends_with("dev/vfio/vfio"));
+    assert!(path_of(space.open(address, None).unwrap_err()).ends_with("dev/vfio/vfio"));
     // A file is no container: the call is named, the errno kept.
     host.write("dev/vfio/vfio", "");
-    let error = space.open(address).unwrap_err();
+    let error = space.open(address, None).unwrap_err();
     let PciError::Sys { call, source, .. } = &error else {
         panic!("{error}")
     };
@@ -284,19 +294,19 @@ fn h1_h22_nodes_that_are_not_there_are_named_and_nothing_stays_open() {
     // The better interface only where all of it is there.
     host.write("dev/vfio/devices/vfio4", "");
     host.write("sys/bus/pci/devices/0000:31:10.1/vfio-dev/vfio4/dev", "");
-    let error = space.open(address).unwrap_err();
+    let error = space.open(address, None).unwrap_err();
     assert!(
         error.to_string().contains("VFIO_GET_API_VERSION"),
         "{error}"
     );
     host.write("dev/iommu", "");
-    let error = space.open(address).unwrap_err();
+    let error = space.open(address, None).unwrap_err();
     assert!(error.to_string().contains("IOMMU_IOAS_ALLOC"), "{error}");
     let forced = OpenOptions {
         interface: Interface::Group,
         ..host.options()
     };
-    let error = VfioSpace::new(&forced).open(address).unwrap_err();
+    let error = VfioSpace::new(&forced).open(address, None).unwrap_err();
     assert!(
         error.to_string().contains("VFIO_GET_API_VERSION"),
         "{error}"
@@ -306,6 +316,6 @@ fn h1_h22_nodes_that_are_not_there_are_named_and_nothing_stays_open() {
         interface: Interface::Cdev,
         ..host.options()
     };
-    let error = VfioSpace::new(&forced).open(address).unwrap_err();
+    let error = VfioSpace::new(&forced).open(address, None).unwrap_err();
     assert!(path_of(error).ends_with("dev/iommu"));
 }

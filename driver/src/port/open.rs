@@ -15,7 +15,7 @@ use crate::port::control::Control;
 use crate::port::device::not_ours;
 use crate::port::shared::Shared;
 use crate::port::{Device, Port};
-use crate::spec::DeviceSpec;
+use crate::spec::{DeviceSpec, System};
 use crate::wait::{Ticker, block_on};
 use crate::{ConfigError, Error, SpecError};
 
@@ -65,7 +65,10 @@ impl Port {
             }
             .into());
         };
-        let options = OpenOptions::default();
+        let options = OpenOptions {
+            vf_token: parsed.vf_token_on(&System::this(), *address)?,
+            ..OpenOptions::default()
+        };
         check_identity(&Sysfs::new(&options.sysfs), &address.to_string())?;
         let function = vfnic_backend::open(&address.to_string(), &options)?;
         Self::from_function(function, config)

@@ -12,6 +12,7 @@
 mod address;
 mod parse;
 mod resolve;
+mod token;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -57,6 +58,14 @@ pub enum SpecError {
         why: String,
         /// What to do.
         todo: &'static str,
+    },
+    /// What was to be a VF token is none.
+    #[error(
+        "the VF token in the environment variable {variable} is no UUID; one looks like 14d63f20-8445-11ea-8900-1f9ce7d5650d"
+    )]
+    Token {
+        /// The variable.
+        variable: String,
     },
     /// It names several devices where one was wanted.
     #[error("`{spec}` names {} devices, one was wanted: {}; name one of them", devices.len(), list(devices))]

@@ -20,6 +20,17 @@ pub struct System<'a> {
     pub environment: &'a dyn Fn(&str) -> Option<String>,
 }
 
+impl System<'static> {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Self {
+        Self {
+            sysfs: Path::new("/sys"),
+            environment: &|name| std::env::var(name).ok(),
+        }
+    }
+}
+
 impl DeviceSpec {
     /// The PCI functions it names on this machine, in ascending order: at least one. Specs that name no PCI function
     /// (`vfio-user:`, `sim:`) give none.
@@ -28,10 +39,7 @@ impl DeviceSpec {
     ///
     /// [`SpecError::Nothing`] when nothing here answers to it.
     pub fn resolve(&self) -> Result<Vec<PciAddress>, SpecError> {
-        self.resolve_on(&System {
-            sysfs: Path::new("/sys"),
-            environment: &|name| std::env::var(name).ok(),
-        })
+        self.resolve_on(&System::this())
     }
 
     /// As [`resolve`](Self::resolve), on a machine whose files are elsewhere.
@@ -136,12 +144,7 @@ impl DeviceSpec {
         resource: &str,
         index: Option<u16>,
     ) -> Result<Vec<PciAddress>, SpecError> {
-        // The plugin turns dots and slashes into underscores; what others set by hand does so with dashes, too.
-        let name = |extra: &[char]| {
-            let text = resource.to_uppercase().replace(['.', '/'], "_");
-            format!("PCIDEVICE_{}", text.replace(extra, "_"))
-        };
-        let (plain, dashless) = (name(&[]), name(&['-']));
+        let [plain, dashless] = variables(resource);
         let value = (system.environment)(&plain).or_else(|| (system.environment)(&dashless));
         let Some(value) = value else {
             return Err(SpecError::Nothing {
@@ -177,6 +180,16 @@ impl DeviceSpec {
                 }),
         }
     }
+}
+
+/// The variables that may hold a resource's addresses. The plugin turns dots and slashes into underscores; what others
+/// set by hand does so with dashes, too.
+pub(super) fn variables(resource: &str) -> [String; 2] {
+    let text = resource.to_uppercase().replace(['.', '/'], "_");
+    [
+        format!("PCIDEVICE_{text}"),
+        format!("PCIDEVICE_{}", text.replace('-', "_")),
+    ]
 }
 
 /// Every VF that we drive.

@@ -8,6 +8,8 @@ image_new "$image"
 image_modules "$image" "$vm_kernel" igb igbvf vfio-pci vfio-iommu-type1
 binary=$(guest_binary)
 cp "$binary" "$image/usr/bin/vfnic"
+example=$(guest_example handed_fds)
+cp "$example" "$image/usr/bin/handed_fds"
 image_pack "$image" "$image.initrd"
 
 # Without pci-hole64-size=0 the VFs' BARs land above 4 GiB, where QEMU answers every register with 0.

@@ -53,7 +53,11 @@ impl Connection {
     /// Connects and agrees on the version.
     pub(super) fn open(path: &Path, deadline: Duration) -> Result<Self, Failure> {
         let wrong = |error: io::Error| Failure::Broken(format!("connecting: {error}"));
-        let socket = dial(path, deadline).map_err(wrong)?;
+        Self::on(dial(path, deadline).map_err(wrong)?, deadline)
+    }
+
+    /// Agrees on the version with whoever is at the other end.
+    pub(super) fn on(socket: OwnedFd, deadline: Duration) -> Result<Self, Failure> {
         let mut connection = Self {
             socket,
             exchange: Mutex::new(0),

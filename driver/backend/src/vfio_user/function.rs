@@ -16,9 +16,9 @@ use vfio_bindings::bindings::vfio::{
 };
 use vfnic_hw::{Clock, DmaSpace, Event, Mmio, PciError, PciFunction, PciIds, RealClock};
 
+use super::UserSpace;
 use super::connection::{Connection, Failure, Reply};
 use super::frame::{Command, Fields, Message};
-use super::{UserOptions, UserSpace};
 use crate::caps;
 use crate::config;
 use crate::window::{Area, Calls, Window};
@@ -61,14 +61,13 @@ struct Mappable {
 }
 
 impl UserFunction {
+    /// The function at the other end of a connection; `name` is what errors call it.
     pub(super) fn open(
         name: String,
-        path: &std::path::Path,
+        server: Result<Connection, Failure>,
         space: &UserSpace,
-        options: &UserOptions,
     ) -> Result<Self, PciError> {
-        let server = Connection::open(path, options.deadline)
-            .map_err(|failure| explain(&name, "VERSION", failure))?;
+        let server = server.map_err(|failure| explain(&name, "VERSION", failure))?;
         let mut function = Self {
             name,
             server: Arc::new(server),

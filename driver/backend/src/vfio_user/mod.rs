@@ -17,12 +17,18 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::sockopt::socket_type;
+use rustix::net::{SocketAddrUnix, SocketType, getpeername};
 use vfnic_hw::{PciError, PciFunction};
 
+use connection::{Connection, Failure};
+use function::UserFunction;
 pub use space::UserSpace;
 
 /// How to talk to a server.
@@ -65,8 +71,61 @@ pub fn connect_in(
     options: &UserOptions,
 ) -> Result<Arc<dyn PciFunction>, PciError> {
     let path = path.as_ref();
-    let name = format!("vfio-user:{}", path.display());
-    Ok(Arc::new(function::UserFunction::open(
-        name, path, space, options,
+    let server = Connection::open(path, options.deadline);
+    Ok(Arc::new(UserFunction::open(
+        format!("vfio-user:{}", path.display()),
+        server,
+        space,
     )?))
+}
+
+/// Opens the function at the other end of a socket that somebody else has connected: a parent that may reach the server's
+/// socket, say, for a child that may not. The socket is this connection's alone from here on, nothing has been said on it
+/// before, and no copy of it is used elsewhere; a copy that a parent keeps keeps the server from noticing the end.
+///
+/// # Errors
+///
+/// As for [`connect`]; and [`PciError::Protocol`] for what is no stream socket.
+pub fn connect_handed(
+    socket: OwnedFd,
+    options: &UserOptions,
+) -> Result<Arc<dyn PciFunction>, PciError> {
+    connect_handed_in(socket, &UserSpace::new(), options)
+}
+
+/// Opens a function on a connected socket in a space that others share.
+///
+/// # Errors
+///
+/// As for [`connect_handed`]; and when the server refuses memory that is in the space already.
+pub fn connect_handed_in(
+    socket: OwnedFd,
+    space: &UserSpace,
+    options: &UserOptions,
+) -> Result<Arc<dyn PciFunction>, PciError> {
+    let name = name_of(&socket);
+    let server = prepare(&socket)
+        .map_err(|error| Failure::Broken(format!("the descriptor handed over: {error}")))
+        .and_then(|()| Connection::on(socket, options.deadline));
+    Ok(Arc::new(UserFunction::open(name, server, space)?))
+}
+
+/// The server's path, where it has one.
+fn name_of(socket: &OwnedFd) -> String {
+    let address = getpeername(socket)
+        .ok()
+        .flatten()
+        .and_then(|address| SocketAddrUnix::try_from(address).ok());
+    match address.as_ref().and_then(SocketAddrUnix::path_bytes) {
+        Some(path) => format!("vfio-user:{}", String::from_utf8_lossy(path)),
+        None => "vfio-user:(a socket handed over)".to_owned(),
+    }
+}
+
+/// Inherited descriptors outlive `exec`; this one is not for whatever this process may start.
+fn prepare(socket: &OwnedFd) -> std::io::Result<()> {
+    if socket_type(socket)? != SocketType::STREAM {
+        return Err(std::io::Error::other("no stream socket"));
+    }
+    Ok(fcntl_setfd(socket, FdFlags::CLOEXEC)?)
 }

@@ -11,3 +11,8 @@ check probe 20 /vm/as-user 65536 vfnic probe --device "$vf0"
 check ping 30 /vm/as-user 65536 vfnic ping --device "$vf0" --address 10.0.2.15/24 --count 5 10.0.2.2
 check is-unprivileged 5 /vm/as-user 65536 sh -c '[ "$(id -u)" = 1000 ] && ! echo x >/sys/kernel/uevent_seqnum 2>/dev/null'
 chown root "$node"
+
+# A child that may open nothing, and is given the nodes by a parent that may. (This kernel has no iommufd.)
+check handed-over 30 handed_fds "$vf0" 1000
+says handed-over-works 'child: .* is open'
+check probe-after-handover 20 vfnic probe --device "$vf0"

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
-use vfnic::{Batch, Port, QueueError, QueuePair};
+
+use crate::{Batch, Port, QueueError, QueuePair};
 
 /// Bytes of the smallest frame, CRC not included; shorter ones are filled up with zeros.
 const MIN_FRAME: usize = 60;
