@@ -237,6 +237,21 @@ fn all_twenty_pains_are_answered_by_tests_that_exist() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// In README and ARCHITECTURE, and the same.
+#[test]
+fn the_promise_is_kept_word_for_word() {
+    let promise = "*Once a device is open, no value that a device, PF, guest, client or file can produce makes the process \
+        panic, hang past a stated bound, touch memory outside its DMA pool, or deliver a frame twice, out of order or \
+        altered; every frame not delivered is counted under a named reason.*";
+    for page in ["README.md", "ARCHITECTURE.md"] {
+        let words: Vec<String> = read(&root().join(page))
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
+        assert!(words.join(" ").contains(promise), "{page}");
+    }
+}
+
 /// What a page of the registry would show of each crate that can be published.
 #[test]
 fn every_crate_has_what_a_registry_shows() {
