@@ -68,3 +68,61 @@ fn what_cannot_be_measured_is_refused() {
         refuses(&["bench", "ring", bad[0], bad[1]], 2, bad[1]);
     }
 }
+
+#[test]
+fn the_scale_bench_goes_through_each_list_and_loses_nothing() {
+    let out = succeeds(&[
+        "bench",
+        "scale",
+        "--queues",
+        "1,4",
+        "--ports",
+        "1,3",
+        "--frame",
+        "64,1518",
+        "--ring",
+        "512,64",
+        "--buffers",
+        "2048,8192",
+        "--repetitions",
+        "1",
+        "--json",
+    ]);
+    let report: Value = serde_json::from_str(&out).expect("one object");
+    let rows = report["rows"].as_array().expect("rows");
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let number = |name| row[name].as_u64().expect("a number");
+            (
+                row["axis"].as_str().expect("a name"),
+                number("queues"),
+                number("ports"),
+                number("frame"),
+                number("ring"),
+                number("buffers"),
+            )
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("queues", 1, 1, 64, 512, 2048),
+            ("queues", 4, 1, 64, 512, 8192),
+            ("ports", 1, 3, 64, 512, 2048),
+            ("frame", 1, 1, 1518, 512, 2048),
+            ("ring", 1, 1, 64, 64, 2048),
+            ("buffers", 1, 1, 64, 512, 8192),
+        ]
+    );
+    for row in rows {
+        for field in ["cycles", "cycles_min", "cycles_max", "ns"] {
+            assert!(
+                row[field].as_f64().is_some_and(|value| value > 0.0),
+                "{field}: {row}"
+            );
+        }
+    }
+    refuses(&["bench", "scale", "--ring", "516"], 2, "516");
+    refuses(&["bench", "scale", "--queues", "9"], 2, "9");
+}

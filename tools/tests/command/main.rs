@@ -4,5 +4,6 @@ mod bench;
 mod manual;
 mod run;
 mod sim;
+mod syscalls;
 mod traffic;
 mod usage;

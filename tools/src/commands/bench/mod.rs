@@ -2,6 +2,7 @@
 
 mod latency;
 mod ring;
+mod scale;
 
 use clap::{Args as ClapArgs, Subcommand};
 
@@ -19,6 +20,7 @@ pub struct Args {
 enum Command {
     Ring(ring::Args),
     Latency(latency::Args),
+    Scale(scale::Args),
 }
 
 /// Runs it.
@@ -30,5 +32,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
     match &args.command {
         Command::Ring(args) => ring::run(args),
         Command::Latency(args) => latency::run(args),
+        Command::Scale(args) => scale::run(args),
     }
 }

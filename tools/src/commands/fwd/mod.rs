@@ -1,5 +1,6 @@
 //! `vfnic fwd`: what one port receives another sends on.
 
+mod busy;
 mod lane;
 mod report;
 
@@ -17,6 +18,7 @@ use crate::device::Device;
 use crate::live::LiveLine;
 use crate::output::quantity;
 
+use busy::Busy;
 use lane::{Lane, Rewrite};
 use report::Report;
 
@@ -64,7 +66,8 @@ pub struct Args {
     /// Longest packet to take, in bytes
     #[arg(long, value_name = "N", default_value_t = 1500)]
     mtu: u16,
-    /// Tell the time that bursts with frames took, which costs two looks at the clock each; only with --mode poll
+    /// Tell the time that bursts with frames took, and looks that found none, by two looks at the processor's clock each; only
+    /// with --mode poll
     #[arg(long)]
     busy: bool,
     /// Print one JSON object instead of text
@@ -132,7 +135,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         meter: Meter::default(),
         next_live: LIVE,
         wakeups: 0,
-        busy: Duration::ZERO,
+        busy: Busy::start(),
         cpu_before: cpu::of_this_thread(),
     };
     let result = forwarding.run(&mut pairs);
@@ -185,8 +188,8 @@ struct Forwarding {
     meter: Meter,
     next_live: Duration,
     wakeups: u64,
-    /// Time that bursts with frames took.
-    busy: Duration,
+    /// What bursts cost, with `--busy`.
+    busy: Busy,
     cpu_before: Duration,
 }
 
@@ -195,12 +198,7 @@ impl Forwarding {
         self.stop.start();
         let end = if self.args.mode == Mode::Poll && self.args.busy {
             self.poll(pairs, |lane, pairs, busy| {
-                let start = Instant::now();
-                let moved = lane.forward(pairs)?;
-                if moved > 0 {
-                    *busy += start.elapsed();
-                }
-                Ok(moved)
+                busy.burst(|| lane.forward(pairs))
             })
         } else if self.args.mode == Mode::Poll {
             self.poll(pairs, |lane, pairs, _| lane.forward(pairs))
@@ -217,7 +215,7 @@ impl Forwarding {
     fn poll(
         &mut self,
         pairs: &mut [QueuePair],
-        forward: impl Fn(&mut Lane, &mut [QueuePair], &mut Duration) -> Result<usize, QueueError>,
+        forward: impl Fn(&mut Lane, &mut [QueuePair], &mut Busy) -> Result<usize, QueueError>,
     ) -> anyhow::Result<End> {
         loop {
             for _ in 0..ROUNDS {
@@ -320,7 +318,7 @@ impl Forwarding {
             self.wakeups,
         );
         let report = if self.args.busy {
-            report.busy(self.busy)
+            report.busy(self.busy.cost())
         } else {
             report
         };

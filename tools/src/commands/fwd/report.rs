@@ -7,6 +7,7 @@ use serde::Serialize;
 use vfnic::Port;
 
 use super::Args;
+use super::busy::Cost;
 use super::lane::Lane;
 use crate::apps::{End, counters, per_second, round};
 use crate::drops;
@@ -26,9 +27,9 @@ pub(super) struct Report {
     drops: BTreeMap<String, u64>,
     cpu_percent: f64,
     wakeups: u64,
-    /// With --busy: nanoseconds that bursts with frames took, per frame.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    busy_ns: Option<f64>,
+    /// With --busy: what bursts cost.
+    #[serde(flatten)]
+    cost: Option<Cost>,
     ports: Vec<PortReport>,
 }
 
@@ -93,7 +94,7 @@ impl Report {
             drops,
             cpu_percent: round(cpu_percent, 1),
             wakeups,
-            busy_ns: None,
+            cost: None,
             ports: ports
                 .iter()
                 .map(|port| PortReport {
@@ -107,9 +108,13 @@ impl Report {
     }
 
     /// The same with what `--busy` measured.
-    pub(super) fn busy(mut self, busy: Duration) -> Self {
-        let each = 1e9 / per_second(self.forwarded, busy);
-        self.busy_ns = each.is_finite().then(|| round(each, 2));
+    pub(super) fn busy(mut self, cost: Cost) -> Self {
+        self.cost = Some(Cost {
+            busy_ns: round(cost.busy_ns, 2),
+            busy_burst: round(cost.busy_burst, 1),
+            empty_ns: round(cost.empty_ns, 1),
+            ..cost
+        });
         self
     }
 
@@ -155,8 +160,11 @@ impl Report {
                 "; frames were copied: the ports share no memory"
             }
         ));
-        if let Some(busy) = self.busy_ns {
-            lines.push(format!("{busy} ns a frame in bursts that had any"));
+        if let Some(cost) = self.cost {
+            lines.push(format!(
+                "{} ns a frame in bursts that had any, of {} frames; {} looks that found none took {} ns each",
+                cost.busy_ns, cost.busy_burst, cost.empty_polls, cost.empty_ns
+            ));
         }
         output::line(lines.join("\n"))
     }
