@@ -10,6 +10,10 @@ for burst in 32 64; do
   wait "$forwarder" || :
   cat /tmp/fwd
 
-  busy=$(sed -nE 's/^.*"busy_ns":([0-9.]+),.*/\1/p' /tmp/fwd) forwarded=$(sed -nE 's/^[^[]*"forwarded":([0-9]+),.*/\1/p' /tmp/fwd)
+  # figure NAME: a number of the report.
+  figure() { sed -nE "s/^.*\"$1\":([0-9.]+),.*/\1/p" /tmp/fwd; }
+  busy=$(figure busy_ns)
+  echo "vfnic, burst $burst: $(figure busy_burst) frames a burst on average; a look that found none: $(figure empty_ns)" >>/tmp/looks
+  forwarded=$(sed -nE 's/^[^[]*"forwarded":([0-9]+),.*/\1/p' /tmp/fwd)
   cost "vfnic-fwd-burst-$burst" "$(awk -v each="$busy" -v frames="$forwarded" 'BEGIN { printf "%.0f", each * frames }')" "$forwarded" 300000
 done
