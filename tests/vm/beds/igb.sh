@@ -19,14 +19,14 @@ slirp=(-netdev user,id=wire -device igb,netdev=wire)
 # A device of another vendor, to be refused.
 other=(-device virtio-rng-pci-non-transitional)
 
-boot slirp 240 "$vm_kernel" "$image.initrd" 'igb/refusals igb/open igb/ping igb/unprivileged igb/pf' \
+boot slirp 480 "$vm_kernel" "$image.initrd" 'igb/refusals igb/open igb/ping igb/unprivileged igb/pf' \
   "${machine[@]}" "${iommu[@]}" "${slirp[@]}" "${other[@]}"
-boot traffic 300 "$vm_kernel" "$image.initrd" 'igb/traffic' \
+boot traffic 600 "$vm_kernel" "$image.initrd" 'igb/traffic' \
   "${machine[@]}" "${iommu[@]}" -netdev hubport,hubid=0,id=wire -device igb,netdev=wire
-boot no-iommu 60 "$vm_kernel" "$image.initrd" 'igb/no-iommu' \
+boot no-iommu 180 "$vm_kernel" "$image.initrd" 'igb/no-iommu' \
   "${machine[@]}" "${slirp[@]}"
 # The switch's downstream port is the one of QEMU's that has no ACS.
-boot shared-group 60 "$vm_kernel" "$image.initrd" 'igb/shared-group' \
+boot shared-group 180 "$vm_kernel" "$image.initrd" 'igb/shared-group' \
   "${machine[@]}" "${iommu[@]}" -netdev user,id=wire \
   -device pcie-root-port,id=root,chassis=1 -device x3130-upstream,id=up,bus=root \
   -device xio3130-downstream,id=down,bus=up,chassis=2 -device igb,netdev=wire,bus=down

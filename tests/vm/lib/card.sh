@@ -5,6 +5,11 @@
 # card_vf adds a VF to $card_devices, behind a root port of its own. card_stop ends the card and counts how it ended and what
 # it has to say about its drivers.
 
+. "$vm_dir/lib/outside.sh"
+
+# What starts the server, if it is not to be where everything else is (outside.sh).
+card_space=()
+
 # card_start NAME MODEL VFS SIM-SERVE-ARG…: serves a card of these; $card_dir has its sockets.
 card_start() {
   card_name=$1 card_dir=$vm_run/$1.card card_model=$2
@@ -14,15 +19,23 @@ card_start() {
   mkdir -p "$card_dir"
   mkfifo "$card_dir/ready" "$card_dir/host.in" "$card_dir/host.out"
   # Bounded like the guests, so that nothing stays behind when a run is broken off.
-  timeout 1200 "$binary" sim serve --model "$card_model" --vfs "$vfs" --socket-dir "$card_dir" "$@" \
+  timeout 1200 "${card_space[@]}" "$binary" sim serve --model "$card_model" --vfs "$vfs" --socket-dir "$card_dir" "$@" \
     >"$card_dir/ready" 2>"$card_dir/log" 9>&- &
   card_pid=$!
   grep -q -m 1 ^ready "$card_dir/ready" || { failed "vm $bed/$card_name: sim serve: $(cat "$card_dir/log")"; return 1; }
   card_machine=(-machine q35,memory-backend=ram -m 512M -smp 2 -object memory-backend-memfd,id=ram,size=512M,share=on)
   card_line=(-chardev "pipe,id=host,path=$card_dir/host" -serial chardev:host)
   card_devices=()
+  [[ -z ${card_outside:-} ]] || outside_up "$card_outside"
   card_answers 9>&- &
   card_answers_pid=$!
+}
+
+# card_server: the server's process, which `timeout` runs.
+card_server() {
+  local children
+  children=$(<"/proc/$card_pid/task/$card_pid/children")
+  echo "${children%% *}"
 }
 
 # card_vf VF: one more VF for the next guest.
@@ -32,7 +45,7 @@ card_vf() {
     -device '{"driver":"vfio-user-pci","bus":"port'$slot'","socket":{"type":"unix","path":"'"$card_dir/vf$1.sock"'"}}')
 }
 
-# Answers the guest's requests: `set KNOBS…`, `counters VF` and `idle SECONDS`.
+# Answers the guest's requests: `set KNOBS…`, `counters VF`, `idle SECONDS` and `outside WHAT`.
 card_answers() {
   local request what rest
   while read -r request; do
@@ -43,6 +56,7 @@ card_answers() {
       set) "$binary" sim set "$card_dir" $rest 2>&1 && echo ok || echo refused ;;
       counters) "$binary" sim show "$card_dir" | card_counters "$rest" ;;
       idle) card_idle "$rest" ;;
+      outside) outside_answer "$rest" ;;
       *) echo "no such request" ;;
     esac | tr '\n' ' ' | sed 's/ *$/\n/'
   done <"$card_dir/host.out" >"$card_dir/host.in"
@@ -51,13 +65,13 @@ card_answers() {
 # card_idle SECONDS: the milliseconds of processor time that the server takes in this time.
 card_idle() {
   local server before after
-  server=$(cat "/proc/$card_pid/task/$card_pid/children")
+  server=$(card_server)
   before=$(card_ticks "$server")
   sleep "$1"
   after=$(card_ticks "$server")
   echo "ok $(((after - before) * 1000 / $(getconf CLK_TCK)))"
 }
-card_ticks() { sed 's/.*) //' "/proc/${1% }/stat" | awk '{ print $12 + $13 }'; }
+card_ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 
 # card_counters VF: frames delivered to a VF, sent by it, and lost on the way to it or from it (which those are not that it did
 # not ask for), out of `sim show`.
@@ -95,10 +109,9 @@ card_stop() {
 }
 
 # linux_bed DRIVER MBPS SECONDS MODEL…: the scenarios of tests/vm/guest/linux with the kernel's own driver on cards of these
-# models; on the first of them also TCP between two guests for this long, if at all.
+# models: both VFs in one guest, then one in each of two, on the first model with TCP without bounds for this long.
 linux_bed() {
-  local driver=$1 speed=$2 seconds=$3 model guest image=$vm_run/image tools=$vm_cache/linux
-  local -a guests=()
+  local driver=$1 speed=$2 seconds=$3 image=$vm_run/image tools=$vm_cache/linux
   # ixgbevf's register test (ethtool -t offline) writes its patterns to the tail of an enabled ring; and no driver can know
   # that the PF has just reset the port under it, ring lengths and enables included (docs/fidelity.md).
   local card_provoked='tail (23130|42405|65535) in a ring|written before the queue read as enabled|ring length 0 is|in a ring of 0 descriptors'
@@ -109,16 +122,39 @@ linux_bed() {
   fi
   binary=$(guest_binary)
   linux_image "$image" "$tools" "$driver" 8021q
-  # All at once: most of a scenario is waiting, for a link, for a watchdog, for a second to pass.
-  for model in ${CARD_MODELS:-"$@"}; do
-    linux_guest "$driver" "$speed" "$model" &
+  [[ ${CARD_SCENARIOS:-} == pairs ]] || linux_models linux_guest "$driver" "$speed" -- ${CARD_MODELS:-"$@"}
+  [[ ${CARD_SCENARIOS:-pairs} != pairs ]] || linux_pairs "$seconds" ${CARD_MODELS:-"$@"}
+}
+
+# linux_models FUNCTION ARG… -- MODEL…: FUNCTION ARG… MODEL for all of them at once: most of a scenario is waiting, for a link, for
+# a watchdog, for a second to pass.
+linux_models() {
+  local -a what=() guests=()
+  local model guest
+  while [[ $1 != -- ]]; do
+    what+=("$1")
+    shift
+  done
+  shift
+  for model in "$@"; do
+    "${what[@]}" "$model" &
     guests[$!]=$model
   done
   for guest in "${!guests[@]}"; do
     wait "$guest" || failed "vm $bed/${guests[$guest]}: stopped before its end"
   done
-  ((seconds == 0)) || linux_pair "$1" "$seconds"
 }
+
+# linux_pairs SECONDS MODEL…: a pair of guests for each model, that many seconds of TCP on the first.
+linux_pairs() {
+  local seconds=$1 card_space outside_enter outside_why
+  shift
+  outside_find || skipped "vm $bed: the network outside the card" "$outside_why"
+  linux_pair "$1" "$seconds"
+  shift
+  (($# == 0)) || linux_models linux_pair_without_tcp -- "$@"
+}
+linux_pair_without_tcp() { linux_pair "$1" 0; }
 
 # linux_image IMAGE TOOLS MODULE…: what these guests need.
 linux_image() {
@@ -139,22 +175,28 @@ linux_guest() {
   card_vf 0
   card_vf 1
   vm_append="card_driver=$1 card_speed=$2 card_model=$3" \
-    boot "$3" 600 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" \
+    boot "$3" 900 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-linux/probe linux/traffic linux/features linux/changes}" \
     "${card_machine[@]}" "${card_line[@]}" "${card_devices[@]}"
   card_stop
 }
 
-# linux_pair MODEL SECONDS: two guests with a VF each, one asking, one answering, for this long.
+# linux_pair MODEL SECONDS: two guests with a VF each, one asking, one answering, and with a network outside the card: 10^5
+# frames and more without a loss, TCP without bounds for this long, if at all, then the outside.
 linux_pair() {
-  local answering
-  card_start "pair-$1" "$1" 2 || return 0
+  local answering outside=()
+  if [[ -z $outside_why ]]; then
+    local card_outside=$tools
+    outside=(--uplink tap:wire0 --host tap:host0)
+  fi
+  card_start "pair-$1" "$1" 2 "${outside[@]}" || return 0
   card_vf 0
-  boot "pair-$1-answering" 180 "$vm_kernel" "$image.initrd" linux/answering "${card_machine[@]}" "${card_devices[@]}" &
+  boot "pair-$1-answering" 400 "$vm_kernel" "$image.initrd" linux/answering "${card_machine[@]}" "${card_devices[@]}" &
   answering=$!
   card_devices=()
   card_vf 1
-  vm_append="tcp_seconds=$2" \
-    boot "pair-$1-asking" 180 "$vm_kernel" "$image.initrd" linux/asking "${card_machine[@]}" "${card_devices[@]}"
+  vm_append="card_model=$1 tcp_seconds=$2" \
+    boot "pair-$1-asking" 400 "$vm_kernel" "$image.initrd" linux/asking "${card_machine[@]}" "${card_line[@]}" "${card_devices[@]}"
   wait "$answering"
+  outside_down
   card_stop
 }

@@ -23,15 +23,23 @@ fetch_sites() {
     sed -nE "s,^'(.*)/dists/(${codename:-stable}|stable|testing|unstable|sid)/InRelease'.*,\1,p" | awk '!seen[$0]++'
 }
 
-# apt, as `apt get …` or `apt cache …`, on the private state of $fetch_state.
+# How long one command of apt's may take, in seconds: DPDK's tree is 200 MB. TIMEOUT: a tenth of a usual connection.
+fetch_patience=900
+
+# apt, as `apt get …` or `apt cache …`, on the private state of $fetch_state. A mirror that says nothing for half a minute
+# counts as one that is not there.
 fetch_apt() {
-  local tool=apt-$1
+  local tool=apt-$1 status=0
   shift
-  "$tool" -q -o Dir::State="$fetch_state" -o Dir::State::status="$fetch_state/status" -o Dir::Cache="$fetch_state" \
+  timeout --kill-after=10 "$fetch_patience" "$tool" -q \
+    -o Dir::State="$fetch_state" -o Dir::State::status="$fetch_state/status" -o Dir::Cache="$fetch_state" \
     -o Dir::Etc::sourcelist="$fetch_state/sources" -o Dir::Etc::sourceparts=/dev/null \
     -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
     -o APT::Install-Recommends=false -o APT::Sandbox::User=root -o pkgCacheGen::ForceEssential=none \
-    -o Acquire::Retries=3 -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
+    -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 \
+    -o Acquire::Languages=none -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@" || status=$?
+  [[ $status != 124 && $status != 137 ]] || echo "E: $tool was not through after $fetch_patience s" >&2
+  return "$status"
 }
 
 # fetch_suite SUITE: the lists of one Debian suite, from the first of the host's archives that has it.
@@ -42,7 +50,7 @@ fetch_suite() {
   : >"$fetch_state/status"
   for site in $(fetch_sites); do
     echo "deb $option$site $1 main" >"$fetch_state/sources"
-    fetch_apt get -o APT::Update::Error-Mode=any update >"$fetch_state/log" 2>&1 && return
+    fetch_apt get -o APT::Update::Error-Mode=any update >>"$fetch_state/log" 2>&1 && return
   done
   return 1
 }
@@ -64,30 +72,49 @@ fetch_download() {
 }
 
 # fetch_tree TREE "SUITE…" PACKAGE…: unpacks the packages and all they need into the folder TREE, from the first suite
-# that has them. When that cannot be done, returns 1 with one line of why in $fetch_problem.
+# that has them, in three rounds. When that cannot be done, returns 1 with one line of why in $fetch_problem.
 fetch_tree() {
-  local tree=$1 suites=$2 suite deb fetch_state
+  local tree=$1 suites=$2 suite fetch_state round
   shift 2
   [[ $(cat "$tree/.packages" 2>/dev/null) != "$*" ]] || return 0
   fetch_problem=$(fetch_obstacle)
   [[ -z $fetch_problem ]] || return 1
   rm -rf "$tree".fetch.*
   fetch_state=$(mktemp -d "$tree.fetch.XXXXXX")
-  for suite in $suites; do
-    echo "fetching $* from Debian $suite"
-    if fetch_suite "$suite" && fetch_download "$@" >>"$fetch_state/log" 2>&1; then
-      mkdir -m 755 "$fetch_state/tree"
-      for deb in "$fetch_state"/archives/*.deb; do
-        dpkg-deb -x "$deb" "$fetch_state/tree" || return
-      done
-      echo "$*" >"$fetch_state/tree/.packages"
-      rm -rf "$tree"
-      mv "$fetch_state/tree" "$tree"
-      rm -rf "$fetch_state"
-      return
-    fi
-    fetch_problem="could not fetch $* from Debian $suite: $(grep -m 1 "^[EW]:" "$fetch_state/log")"
+  for round in 1 2 3; do
+    # An archive in the middle of its own update, or a connection that went, is there again a moment later.
+    ((round == 1)) || sleep $((5 * round))
+    for suite in $suites; do
+      echo "fetching $* from Debian $suite"
+      : >"$fetch_state/log"
+      # Of another suite, or cut short.
+      rm -f "$fetch_state"/archives/*.deb
+      if fetch_suite "$suite" && fetch_download "$@" >>"$fetch_state/log" 2>&1; then
+        fetch_unpack "$tree" "$@" && return
+      fi
+      fetch_problem="could not fetch $* from Debian $suite: $(grep '^[EW]:' "$fetch_state/log" | tail -n 1)"
+      echo "$fetch_problem"
+    done
   done
   rm -rf "$fetch_state"
   return 1
+}
+
+# fetch_unpack TREE PACKAGE…: what was downloaded becomes the folder TREE.
+fetch_unpack() {
+  local tree=$1 deb
+  shift
+  rm -rf "$fetch_state/tree"
+  mkdir -m 755 "$fetch_state/tree"
+  for deb in "$fetch_state"/archives/*.deb; do
+    if ! dpkg-deb -x "$deb" "$fetch_state/tree"; then
+      echo "E: $deb cannot be unpacked; is the disk full?" >>"$fetch_state/log"
+      rm -f "$deb"
+      return 1
+    fi
+  done
+  echo "$*" >"$fetch_state/tree/.packages"
+  rm -rf "$tree"
+  mv "$fetch_state/tree" "$tree"
+  rm -rf "$fetch_state"
 }

@@ -30,10 +30,25 @@ cat /tmp/watch
 stop "$watch"
 check traffic-after-resets 60 vfnic check --device "$vf0" --peer "$vf1" --frames 10000
 
-# Resets under traffic may lose frames, and never anything else; afterwards none.
-(for round in 1 2 3; do sleep 1; card pf reset 50; done) &
+# Resets under traffic may lose frames, and never anything else; afterwards none. The first one waits for traffic: a port that is
+# being opened while its PF resets is refused.
+received() {
+  host counters 1
+  answer=${answer#ok }
+  answer=${answer%% *}
+}
+received
+before=$answer
+{
+  for _ in $(seq 200); do
+    received
+    [ "$answer" -lt $((before + 1000)) ] || break
+    sleep 0.2
+  done
+  for round in 1 2 3; do card pf reset 50; sleep 1; done
+} &
 resets=$!
-run 60 vfnic check --device "$vf0" --peer "$vf1" --frames 100000
+run 100 vfnic check --device "$vf0" --peer "$vf1" --frames 100000
 wait "$resets"
 says reset-under-traffic ' 0 duplicated, 0 reordered, 0 corrupted'
 check traffic-afterwards 60 vfnic check --device "$vf0" --peer "$vf1" --frames 10000
