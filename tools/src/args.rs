@@ -1,10 +1,12 @@
 //! Arguments that several commands take.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use vfnic::PollMode;
 
+use crate::device::Device;
 use crate::traffic::{FrameSizes, Rate};
 
 /// How a thread waits for frames.
@@ -67,6 +69,53 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             "`{text}` is not a time above zero and up to a week, such as 5s, 250ms or 2m"
         )),
     }
+}
+
+/// How a run ends, and what it prints.
+#[derive(Clone, Debug, Args)]
+pub struct Ending {
+    /// How long to run; until SIGINT unless given
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// End after so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A run on one VF.
+#[derive(Clone, Debug, Args)]
+pub struct OnOneVf {
+    /// The VF
+    #[arg(long, value_name = "SPEC")]
+    pub device: Device,
+    /// When it is over.
+    #[command(flatten)]
+    pub ending: Ending,
+}
+
+/// What to receive, and how.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Receiving {
+    /// Longest packet to take, in bytes
+    #[arg(long, value_name = "N", default_value_t = 1500)]
+    pub mtu: u16,
+    /// How to wait for frames
+    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
+    pub mode: Mode,
+}
+
+/// Reports besides what is printed.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Reports {
+    /// Write the values to FILE in HdrHistogram's log format, one histogram a second
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Write a report with pictures to FILE, one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// What to send.

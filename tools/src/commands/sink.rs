@@ -1,36 +1,35 @@
 //! `vfnic sink`: receives what `vfnic gen` sends, and says what is missing.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args as ClapArgs;
-use hdrhistogram::Histogram;
 use serde::Serialize;
 use vfnic::{Poller, Port, PortConfig, QueueCount, QueueError};
 
 use crate::apps::{End, Meter, Ports, Stop, counters, monotonic, per_second, round};
-use crate::args::{self, Mode};
-use crate::cli::Outcome;
+use crate::args::{Mode, OnOneVf, Reports};
+use crate::cli::{Outcome, UsageError};
 use crate::cpu;
-use crate::device::Device;
 use crate::drops;
 use crate::live::LiveLine;
 use crate::output::{self, nanoseconds, quantity};
-use crate::report::{HistogramLog, Latency};
+use crate::report::{Latency, Page, Recorder};
 use crate::roles::{BURST, Sink};
 use crate::traffic::{Checker, CheckerConfig, FrameSizes, Tally, latency_histogram};
 
 /// Receives what `vfnic gen` sends, checks every frame, and counts the missing, doubled, reordered and damaged ones
 ///
 /// To be started first: sequence numbers count from the generator's start. What was lost at the very end can only be known
-/// with --sent, the generator's own count.
+/// with --sent, the generator's own count. Lost frames are named as far as this VF knows of them: what the driver dropped, and
+/// what the card took for this VF and had no descriptor for. What never came to this VF only the sender's counters and the
+/// PF's can tell; it is reported as lost elsewhere.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    run: OnOneVf,
     /// The generator's seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -52,27 +51,17 @@ pub struct Args {
     /// The generator runs on this machine: report how long frames took
     #[arg(long)]
     latency: bool,
-    /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
-    #[arg(long, value_name = "FILE", requires = "latency")]
-    hlog: Option<PathBuf>,
+    #[command(flatten)]
+    reports: Reports,
     /// Frames the generator has sent, or will have: makes the last ones count, and ends when all are there
     #[arg(long, value_name = "N")]
     sent: Option<u64>,
-    /// How long to receive; until SIGINT unless given
-    #[arg(long, value_name = "TIME", value_parser = args::duration)]
-    duration: Option<Duration>,
-    /// End when so many frames have come
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   vfnic sink --device 0000:31:10.3 --duration 12s
-  vfnic sink --device 0000:31:10.3 --latency --hlog latency.hlog --sent 1000000 --json
+  vfnic sink --device 0000:31:10.3 --latency --html latency.html --sent 1000000
   vfnic sink --device sim:82599 --duration 1s
 
 Exit status 0 when no frame is missing, doubled or damaged.";
@@ -83,8 +72,10 @@ const LINK: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_millis(50);
 /// Time between two updates of the live line.
 const LIVE: Duration = Duration::from_millis(500);
-/// Time that each histogram of the log covers.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// How long to look for frames that the card still hands over at the end.
+const LAST: Duration = Duration::from_millis(50);
+/// The card took it for this VF, and there was no descriptor.
+const MISSED: &str = "card_no_descriptors";
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -98,6 +89,8 @@ struct Report {
     tally: Tally,
     /// Never seen: up to the last frame of each flow, or of all that were sent.
     missing: u64,
+    /// Missing frames that neither this VF's counters nor the driver's own to.
+    lost_elsewhere: u64,
     mpps: f64,
     gbit_per_second: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,13 +108,18 @@ struct Report {
 ///
 /// When the port or the log cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stop = Stop::new(args.duration)?;
+    if !args.latency && (args.reports.hlog.is_some() || args.reports.html.is_some()) {
+        bail!(UsageError(
+            "--hlog and --html are about latencies; add --latency, which needs the generator on this machine".into()
+        ));
+    }
+    let stop = Stop::new(args.run.ending.duration)?;
     let config = PortConfig::default()
         .queues(QueueCount::Exactly(args.queues))
         // Room for what comes while this process does not get to run.
         .rings(2048, 64)
         .mtu(args.frame.mtu());
-    let ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
+    let ports = Ports::open(std::slice::from_ref(&args.run.device), &config)?;
     let port = &ports.all()[0];
     let mut poller = Poller::new(args.mode.into())?;
     for pair in port.start()? {
@@ -133,7 +131,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     for name in ports.wait_for_links(LINK)? {
         log::warn!("{name}: no link after {LINK:?}; going on without");
     }
-    if !args.json {
+    if !args.run.ending.json {
         // Whoever starts the generator needs it.
         output::line(format_args!("{}: address {}", port.name(), port.mac().0))?;
     }
@@ -144,17 +142,19 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         private: false,
     });
     let sink = Sink::new(checker, port.batch(2 * BURST));
-    let log = args
-        .hlog
-        .as_deref()
-        .map(|path| HistogramLog::create(path, "vfnic sink: time from departure to arrival"));
+    let recorder = Recorder::new(
+        args.reports.hlog.as_deref(),
+        "vfnic sink: time from departure to arrival",
+        args.run
+            .ending
+            .duration
+            .filter(|_| args.reports.html.is_some()),
+    )?;
     let mut run = Run {
-        live: LiveLine::new(args.json),
-        log: log.transpose()?,
-        latencies: latency_histogram(),
+        live: LiveLine::new(args.run.ending.json),
+        recorder,
         meter: Meter::default(),
         next_live: LIVE,
-        next_log: INTERVAL,
         first: None,
         last: 0,
         cpu_before: cpu::of_this_thread(),
@@ -175,11 +175,9 @@ struct Run {
     ports: Ports,
     sink: Sink,
     live: LiveLine,
-    log: Option<HistogramLog>,
-    latencies: Histogram<u64>,
+    recorder: Recorder,
     meter: Meter,
     next_live: Duration,
-    next_log: Duration,
     /// When the first frame came, and the last.
     first: Option<u64>,
     last: u64,
@@ -230,43 +228,56 @@ impl Run {
                 tally.foreign
             ));
         }
-        if now >= self.next_log {
-            self.next_log += INTERVAL;
-            self.log_interval(now)?;
+        if self.recorder.is_due(now) {
+            let latencies = self.sink.checker_mut().swap_latencies(latency_histogram());
+            self.recorder.take(&latencies, now)?;
         }
-        let all = self.args.count.or(self.args.sent);
+        let all = self.args.run.ending.count.or(self.args.sent);
         if all.is_some_and(|all| tally.received + tally.corrupted >= all) {
             return Ok(Some(End::Count));
         }
         Ok(self.stop.due())
     }
 
-    fn log_interval(&mut self, now: Duration) -> anyhow::Result<()> {
-        let interval = self.sink.checker_mut().swap_latencies(latency_histogram());
-        // Both have the same bounds.
-        let _ = self.latencies.add(&interval);
-        match &mut self.log {
-            Some(log) => log.interval(&interval, now),
-            None => Ok(()),
+    /// Takes what is in the rings still, so that the counters of both sides are of the same frames.
+    fn drain(&mut self, poller: &mut Poller) -> anyhow::Result<()> {
+        let sink = &mut self.sink;
+        let start = Instant::now();
+        while start.elapsed() < LAST {
+            let turn = poller.turn(Some(Duration::from_millis(1)), |index, pairs| {
+                sink.receive(&mut pairs[index].rx, monotonic)
+            });
+            match turn {
+                Ok(turn) if turn.frames > 0 => self.last = monotonic(),
+                Ok(_) => break,
+                Err(vfnic::Error::Queue(QueueError::Gone)) => break,
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(())
     }
 
-    fn finish(mut self, end: End, poller: Poller) -> anyhow::Result<Outcome> {
+    fn finish(mut self, end: End, mut poller: Poller) -> anyhow::Result<Outcome> {
         let time = self.stop.elapsed();
-        self.log_interval(time)?;
+        self.drain(&mut poller)?;
+        let latencies = self.sink.checker_mut().swap_latencies(latency_histogram());
+        self.recorder.finish(&latencies, time)?;
         let port = &self.ports.all()[0];
         if let Err(error) = port.refresh_stats() {
             log::debug!("{error}");
         }
         let used = cpu::of_this_thread().saturating_sub(self.cpu_before);
         let report = self.report(port, end, cpu::percent(used, time), poller.stats().wakeups);
+        if let Some(path) = &self.args.reports.html {
+            report.page(&self.args, &self.recorder)?.write(path)?;
+        }
         drop((self.live, self.sink, poller));
         if end == End::Gone {
             drop(self.ports);
         } else {
             self.ports.close()?;
         }
-        report.print(self.args.json)?;
+        report.print(self.args.run.ending.json)?;
         let tally = report.tally;
         let whole = report.missing == 0 && tally.duplicated == 0 && tally.corrupted == 0;
         Ok((whole && end != End::Gone).into())
@@ -284,6 +295,11 @@ impl Run {
         for (reason, count) in drops::of_receiver(&stats) {
             *drops.entry(reason).or_default() += count;
         }
+        let missed = drops::missed(&stats);
+        if missed > 0 {
+            drops.insert(MISSED.to_owned(), missed);
+        }
+        let named: u64 = drops.values().sum();
         let span = Duration::from_nanos(self.first.map_or(0, |first| self.last - first));
         // With the CRC, which the card has taken off.
         let bits = 8 * (tally.bytes + 4 * tally.received);
@@ -295,9 +311,13 @@ impl Run {
             seconds: round(span.as_secs_f64(), 6),
             tally,
             missing,
+            lost_elsewhere: missing.saturating_sub(named),
             mpps: round(per_second(tally.received, span) / 1e6, 6),
             gbit_per_second: round(per_second(bits, span) / 1e9, 6),
-            latency_ns: self.args.latency.then(|| Latency::from(&self.latencies)),
+            latency_ns: self
+                .args
+                .latency
+                .then(|| Latency::from(self.recorder.total())),
             drops,
             cpu_percent: round(cpu_percent, 1),
             wakeups,
@@ -327,6 +347,12 @@ impl Report {
         for (reason, count) in &self.drops {
             lines.push(format!("  dropped     {count:>14}  {reason}"));
         }
+        if self.lost_elsewhere > 0 {
+            lines.push(format!(
+                "  elsewhere   {:>14}  never came to this VF, as far as its counters say: see the sender's report and the PF's counters (`ip -s link`, `vfnic sim show`)",
+                self.lost_elsewhere
+            ));
+        }
         lines.push(format!(
             "  {}, {:.3} Gbit/s over {:.2} s; CPU {:.0} %, {} wake-ups",
             quantity(self.mpps * 1e6, "pps"),
@@ -347,5 +373,60 @@ impl Report {
             ));
         }
         output::line(lines.join("\n"))
+    }
+
+    /// The same with pictures.
+    fn page(&self, args: &Args, recorder: &Recorder) -> anyhow::Result<Page> {
+        let tally = &self.tally;
+        let mut page = Page::new(
+            "vfnic sink",
+            &format!("{}, address {}, {} mode", self.device, self.mac, self.mode),
+        );
+        let whole = self.missing == 0 && tally.duplicated == 0 && tally.corrupted == 0;
+        page.verdict(
+            whole,
+            if whole {
+                "every frame arrived"
+            } else {
+                "not whole"
+            },
+        );
+        page.figure("received", tally.received);
+        page.figure("missing", self.missing);
+        page.figure("rate", quantity(self.mpps * 1e6, "pps"));
+        page.figure("CPU", format!("{:.0} %", self.cpu_percent));
+        page.latency_figures(&Latency::from(recorder.total()));
+        page.percentiles(
+            "Latency",
+            "Share of frames, and how long they took at most: from the departure the generator had planned to when this process saw them.",
+            &[("latency", recorder.total())],
+        )?;
+        page.over_time(
+            "Latency over time",
+            "Of the frames of each moment.",
+            recorder.moments(),
+        )?;
+        page.rate_over_time("Frames over time", recorder.moments())?;
+        page.losses(&self.drops, self.lost_elsewhere)?;
+        page.table(
+            "Configuration",
+            [
+                ("device", self.device.clone()),
+                ("mode", self.mode.to_owned()),
+                ("queues", args.queues.to_string()),
+                ("flows", args.flows.to_string()),
+                ("seed", args.seed.to_string()),
+                (
+                    "VLAN",
+                    args.vlan
+                        .map_or_else(|| "none".into(), |vlan| vlan.to_string()),
+                ),
+                ("ended by", format!("{:?}", self.ended_by).to_lowercase()),
+                ("seconds", self.seconds.to_string()),
+            ],
+        );
+        page.table("Counters", &self.counters);
+        page.percentile_table("All percentiles", recorder.total())?;
+        Ok(page)
     }
 }

@@ -35,7 +35,7 @@ impl Feed {
         let own = port.mac().0;
         let source = args.source.unwrap_or(own);
         let batch = port.batch(4 * BURST);
-        let mut remaining = args.count.unwrap_or(u64::MAX);
+        let mut remaining = args.run.ending.count.unwrap_or(u64::MAX);
         let kind = match capture {
             Some(capture) => {
                 remaining = remaining.min(capture.len().saturating_mul(args.times));

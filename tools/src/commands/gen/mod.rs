@@ -13,12 +13,11 @@ use clap::Args as ClapArgs;
 use vfnic::{MacAddr, Port, PortConfig, QueuePair};
 
 use crate::apps::{End, Meter, Ports, Stop, monotonic};
-use crate::args::{self, Traffic};
+use crate::args::{OnOneVf, Reports, Traffic};
 use crate::cli::{Outcome, UsageError};
-use crate::device::Device;
 use crate::live::LiveLine;
 use crate::output::quantity;
-use crate::report::HistogramLog;
+use crate::report::Recorder;
 use crate::traffic::FrameSizes;
 
 use feed::Feed;
@@ -34,9 +33,8 @@ use timing::Timing;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    run: OnOneVf,
     /// Destination of the frames; with --pcap they keep the one they were captured with unless one is given
     #[arg(long, value_name = "MAC", required_unless_present = "pcap")]
     to: Option<MacAddr>,
@@ -60,18 +58,8 @@ pub struct Args {
     /// Leave captured frames their source address
     #[arg(long, requires = "pcap", conflicts_with = "source")]
     keep_source: bool,
-    /// How long to send; until SIGINT unless given
-    #[arg(long, value_name = "TIME", value_parser = args::duration)]
-    duration: Option<Duration>,
-    /// End when exactly so many frames have been sent
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Write the gaps between departures to FILE in HdrHistogram's log format, one histogram a second
-    #[arg(long, value_name = "FILE")]
-    hlog: Option<PathBuf>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    reports: Reports,
 }
 
 const EXAMPLES: &str = "\
@@ -98,8 +86,6 @@ const EARLY: u64 = 150_000;
 const LAST: u64 = 500_000_000;
 /// Time between two updates of the live line.
 const LIVE: Duration = Duration::from_millis(500);
-/// Time that each histogram of the log covers.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reads `100` or `100:5`; gives tag control information.
 fn vlan(text: &str) -> Result<u16, String> {
@@ -118,13 +104,13 @@ fn vlan(text: &str) -> Result<u16, String> {
 ///
 /// When the port, the capture or the log cannot be had, or there is no link.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stop = Stop::new(args.duration)?;
+    let stop = Stop::new(args.run.ending.duration)?;
     let capture = args.pcap.as_deref().map(replay::load).transpose()?;
     let mtu = capture
         .as_ref()
         .map_or_else(|| args.traffic.frame.mtu(), |capture| capture.mtu());
     let config = PortConfig::default().mtu(mtu).rings(64, 1024);
-    let ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
+    let ports = Ports::open(std::slice::from_ref(&args.run.device), &config)?;
     let [port] = ports.all() else {
         bail!(UsageError("one port is wanted".into()));
     };
@@ -140,17 +126,20 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     warn_of_source(&args, port);
     let feed = Feed::new(&args, port, capture);
-    let log = args
-        .hlog
-        .as_deref()
-        .map(|path| HistogramLog::create(path, "vfnic gen: gaps between departures"));
+    let recorder = Recorder::new(
+        args.reports.hlog.as_deref(),
+        "vfnic gen: gaps between departures",
+        args.run
+            .ending
+            .duration
+            .filter(|_| args.reports.html.is_some()),
+    )?;
     let mut run = Run {
-        live: LiveLine::new(args.json),
-        log: log.transpose()?,
+        live: LiveLine::new(args.run.ending.json),
+        recorder,
         timing: Timing::default(),
         meter: Meter::default(),
         next_live: LIVE,
-        next_log: INTERVAL,
         args,
         stop,
         ports,
@@ -187,9 +176,8 @@ struct Run {
     timing: Timing,
     live: LiveLine,
     meter: Meter,
-    log: Option<HistogramLog>,
+    recorder: Recorder,
     next_live: Duration,
-    next_log: Duration,
 }
 
 impl Run {
@@ -255,22 +243,14 @@ impl Run {
                 self.timing.line()
             ));
         }
-        if now >= self.next_log {
-            self.next_log += INTERVAL;
-            self.log_interval(now)?;
+        if self.recorder.is_due(now) {
+            let gaps = self.timing.take_gaps();
+            self.recorder.take(&gaps, now)?;
         }
         if self.feed.is_over() {
             return Ok(Some(End::Count));
         }
         Ok(self.stop.due())
-    }
-
-    fn log_interval(&mut self, now: Duration) -> anyhow::Result<()> {
-        let gaps = self.timing.end_interval();
-        match &mut self.log {
-            Some(log) => log.interval(&gaps, now),
-            None => Ok(()),
-        }
     }
 
     /// Hands over what was made, and lets it leave.
@@ -294,20 +274,36 @@ impl Run {
     /// Reports, and puts the port to rest.
     fn finish(mut self, end: End, pairs: Vec<QueuePair>) -> anyhow::Result<Outcome> {
         let now = self.stop.elapsed();
-        self.log_interval(now)?;
+        self.recorder.finish(&self.timing.take_gaps(), now)?;
         drop(self.live);
         let port = &self.ports.all()[0];
         if let Err(error) = port.refresh_stats() {
             log::debug!("{error}");
         }
-        let report = Report::new(&self.args, port, &self.feed, &self.timing, end);
+        let report = Report::new(
+            &self.args,
+            port,
+            &self.feed,
+            &self.timing,
+            self.recorder.total(),
+            end,
+        );
         drop((self.feed, pairs));
         if end == End::Gone {
             drop(self.ports);
         } else {
             self.ports.close()?;
         }
-        report.print(self.args.json, &self.timing)?;
+        if let Some(path) = &self.args.reports.html {
+            report
+                .page(&self.args, &self.timing, &self.recorder)?
+                .write(path)?;
+        }
+        report.print(
+            self.args.run.ending.json,
+            &self.timing,
+            self.recorder.total(),
+        )?;
         Ok((end != End::Gone).into())
     }
 }

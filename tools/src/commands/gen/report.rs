@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 use vfnic::Port;
 
@@ -13,7 +14,7 @@ use super::{Args, frame_text};
 use crate::apps::{End, counters, per_second, round};
 use crate::drops;
 use crate::output::{self, nanoseconds, quantity};
-use crate::report::{Latency, percentile_table};
+use crate::report::{Latency, Page, Recorder, percentile_table};
 
 /// The object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -44,7 +45,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(args: &Args, port: &Port, feed: &Feed, timing: &Timing, end: End) -> Self {
+    pub(super) fn new(
+        args: &Args,
+        port: &Port,
+        feed: &Feed,
+        timing: &Timing,
+        gaps: &Histogram<u64>,
+        end: End,
+    ) -> Self {
         let stats = port.stats();
         let time = Duration::from_nanos(timing.span());
         let sent = feed.sent();
@@ -74,14 +82,14 @@ impl Report {
             ended_by: end,
             seconds: round(time.as_secs_f64(), 6),
             sent,
-            behind: match args.duration {
+            behind: match args.run.ending.duration {
                 Some(duration) if end == End::Duration => feed.behind(duration),
                 _ => 0,
             },
             mpps: round(rate / 1e6, 6),
             gbit_per_second: round(bits / 1e9, 6),
             bursts: timing.bursts(),
-            gap_ns: Latency::from(&timing.gaps),
+            gap_ns: Latency::from(gaps),
             late_ns: Latency::from(&timing.lateness),
             drops,
             link_up: port.link().is_up(),
@@ -89,7 +97,12 @@ impl Report {
         }
     }
 
-    pub(super) fn print(&self, json: bool, timing: &Timing) -> anyhow::Result<()> {
+    pub(super) fn print(
+        &self,
+        json: bool,
+        timing: &Timing,
+        gaps: &Histogram<u64>,
+    ) -> anyhow::Result<()> {
         if json {
             return output::json(self);
         }
@@ -116,7 +129,7 @@ impl Report {
             writeln!(out, "  dropped  {count:>14}  {reason}")?;
         }
         for (what, latency, histogram) in [
-            ("gaps", &self.gap_ns, &timing.gaps),
+            ("gaps", &self.gap_ns, gaps),
             ("late by", &self.late_ns, &timing.lateness),
         ] {
             if histogram.is_empty() {
@@ -133,11 +146,68 @@ impl Report {
                 nanoseconds(latency.max),
             )?;
         }
-        if !timing.gaps.is_empty() {
+        if !gaps.is_empty() {
             writeln!(out, "\nGaps between departures:")?;
-            percentile_table(&mut out, &timing.gaps)?;
+            percentile_table(&mut out, gaps)?;
         }
         out.flush()?;
         Ok(())
+    }
+
+    /// The same with pictures.
+    pub(super) fn page(
+        &self,
+        args: &Args,
+        timing: &Timing,
+        recorder: &Recorder,
+    ) -> anyhow::Result<Page> {
+        let to = self.destination.as_deref().unwrap_or("as captured");
+        let mut page = Page::new(
+            "vfnic gen",
+            &format!("{}, from {} to {to}", self.device, self.source),
+        );
+        let kept = self.behind == 0 && self.drops.is_empty();
+        page.verdict(kept, if kept { "all sent" } else { "not all sent" });
+        page.figure("sent", self.sent);
+        page.figure("rate", quantity(self.mpps * 1e6, "pps"));
+        page.figure("on the wire", quantity(self.gbit_per_second * 1e9, "bit/s"));
+        page.figure("bursts", self.bursts);
+        page.latency_figures(&self.gap_ns);
+        page.percentiles(
+            "Gaps between departures",
+            "Share of gaps, and how long they were at most. Frames that the card was told of together have none between them. Late is by how much frames left after they were due.",
+            &[("gaps", recorder.total()), ("late", &timing.lateness)],
+        )?;
+        page.over_time(
+            "Gaps over time",
+            "Of the frames of each moment.",
+            recorder.moments(),
+        )?;
+        page.rate_over_time("Frames over time", recorder.moments())?;
+        let mut losses = self.drops.clone();
+        if self.behind > 0 {
+            losses.insert("not sent: the schedule was too fast".into(), self.behind);
+        }
+        page.losses(&losses, 0)?;
+        page.table(
+            "Configuration",
+            [
+                ("device", self.device.clone()),
+                ("frame", self.frame.clone()),
+                ("rate", self.rate.clone()),
+                ("flows", args.flows.to_string()),
+                ("seed", args.traffic.seed.to_string()),
+                (
+                    "VLAN",
+                    args.vlan
+                        .map_or_else(|| "none".into(), |tci| (tci & 0xfff).to_string()),
+                ),
+                ("ended by", format!("{:?}", self.ended_by).to_lowercase()),
+                ("seconds", self.seconds.to_string()),
+            ],
+        );
+        page.table("Counters", &self.counters);
+        page.percentile_table("All percentiles of the gaps", recorder.total())?;
+        Ok(page)
     }
 }

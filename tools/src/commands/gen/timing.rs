@@ -9,11 +9,9 @@ use crate::traffic::latency_histogram;
 /// Gaps between departures, and how late those were.
 #[derive(Debug)]
 pub(super) struct Timing {
-    /// Of the whole run.
-    pub(super) gaps: Histogram<u64>,
+    /// Gaps since they were last taken.
+    gaps: Histogram<u64>,
     pub(super) lateness: Histogram<u64>,
-    /// Of the interval of the log.
-    interval: Histogram<u64>,
     first: Option<u64>,
     last: u64,
     bursts: u64,
@@ -24,7 +22,6 @@ impl Default for Timing {
         Self {
             gaps: latency_histogram(),
             lateness: latency_histogram(),
-            interval: latency_histogram(),
             first: None,
             last: 0,
             bursts: 0,
@@ -40,12 +37,12 @@ impl Timing {
             return;
         }
         if self.first.is_some() {
-            self.interval.saturating_record((now - self.last).max(1));
+            self.gaps.saturating_record((now - self.last).max(1));
         } else {
             self.first = Some(now);
         }
         // Nobody can tell the frames of a burst apart: the card sends them back to back.
-        self.interval.saturating_record_n(0, frames as u64 - 1);
+        self.gaps.saturating_record_n(0, frames as u64 - 1);
         self.last = now;
         self.bursts += 1;
         for _ in 0..frames {
@@ -54,12 +51,9 @@ impl Timing {
         }
     }
 
-    /// Ends an interval of the log: its gaps, which count for the whole run from now on.
-    pub(super) fn end_interval(&mut self) -> Histogram<u64> {
-        let interval = std::mem::replace(&mut self.interval, latency_histogram());
-        // Both have the same bounds.
-        let _ = self.gaps.add(&interval);
-        interval
+    /// The gaps since the last call.
+    pub(super) fn take_gaps(&mut self) -> Histogram<u64> {
+        std::mem::replace(&mut self.gaps, latency_histogram())
     }
 
     /// Nanoseconds from the first departure to the last.
