@@ -126,3 +126,101 @@ fn the_scale_bench_goes_through_each_list_and_loses_nothing() {
     refuses(&["bench", "scale", "--ring", "516"], 2, "516");
     refuses(&["bench", "scale", "--queues", "9"], 2, "9");
 }
+
+#[test]
+fn throughput_names_every_loss() {
+    let out = succeeds(&[
+        "bench",
+        "throughput",
+        "--frame",
+        "64,imix",
+        "--duration",
+        "100ms",
+        "--json",
+    ]);
+    let report: Value = serde_json::from_str(&out).expect("one object");
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        let count = |field: &str| row[field].as_u64().expect("a count");
+        assert!(count("sent") > 100, "{row}");
+        assert_eq!(count("sent"), count("received") + count("lost"), "{row}");
+        assert_eq!(count("damaged"), 0, "{row}");
+    }
+}
+
+#[test]
+fn a_rate_is_searched_until_it_is_close() {
+    let path = std::env::temp_dir().join(format!("vfnic-rfc2544-{}.html", std::process::id()));
+    let out = succeeds(&[
+        "bench",
+        "rfc2544",
+        "--frame",
+        "256",
+        "--trial",
+        "50ms",
+        "--resolution",
+        "20",
+        "--loss",
+        "50",
+        "--json",
+        "--html",
+        path.to_str().expect("text"),
+    ]);
+    let report: Value = serde_json::from_str(&out).expect("one object");
+    let row = &report["rows"][0];
+    assert!(row["pps"].as_u64() > Some(0), "{row}");
+    assert!(row["limit"].is_string(), "{row}");
+    let trials = row["trials"].as_array().expect("trials");
+    assert!(!trials.is_empty() && trials.len() < 40, "{row}");
+    assert!(report["criteria"].as_str().expect("text").contains("50 %"));
+    let page = std::fs::read_to_string(&path).expect("a page");
+    std::fs::remove_file(&path).expect("there");
+    assert!(page.contains("Rate without loss") && page.ends_with("</html>\n"));
+}
+
+#[test]
+fn an_unattended_ring_takes_what_it_has_descriptors_for() {
+    for model in ["82599", "i350"] {
+        let out = succeeds(&[
+            "bench",
+            "back-to-back",
+            "--device",
+            &format!("sim:{model}/0"),
+            "--peer",
+            &format!("sim:{model}/1"),
+            "--frame",
+            "64",
+            "--ring",
+            "256",
+            "--most",
+            "1024",
+            "--repeat",
+            "1",
+            "--unattended",
+            "--json",
+        ]);
+        let report: Value = serde_json::from_str(&out).expect("one object");
+        let row = &report["rows"][0];
+        // One descriptor stays with the driver, and up to 32 that it has not told the card of yet.
+        let burst = row["frames"].as_u64().expect("a count");
+        assert!((256 - 33..256).contains(&burst), "{model}: {row}");
+        let lost = &row["first_loss"];
+        assert_eq!(
+            lost["drops"]["card_no_descriptors"], lost["lost"],
+            "{model}: {row}"
+        );
+    }
+}
+
+#[test]
+fn paths_that_cannot_be_are_refused() {
+    refuses(
+        &["bench", "throughput", "--peer", "sim:82599/0"],
+        2,
+        "same VF",
+    );
+    refuses(&["bench", "rfc2544", "--loss", "51"], 2, "51");
+    refuses(&["bench", "rfc2544", "--resolution", "0"], 2, "0");
+    refuses(&["bench", "back-to-back", "--most", "1"], 2, "most");
+}

@@ -1,14 +1,18 @@
-//! `vfnic bench`: what the driver costs.
+//! `vfnic bench`: what the driver costs, and what passes between two VFs.
 
+mod back_to_back;
 mod latency;
+mod rfc2544;
+mod rig;
 mod ring;
 mod scale;
+mod throughput;
 
 use clap::{Args as ClapArgs, Subcommand};
 
 use crate::cli::Outcome;
 
-/// Measures what the driver costs
+/// Measures what the driver costs, and what passes between two VFs
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = ring::EXAMPLES)]
 pub struct Args {
@@ -21,6 +25,9 @@ enum Command {
     Ring(ring::Args),
     Latency(latency::Args),
     Scale(scale::Args),
+    Throughput(throughput::Args),
+    Rfc2544(rfc2544::Args),
+    BackToBack(back_to_back::Args),
 }
 
 /// Runs it.
@@ -33,5 +40,8 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Command::Ring(args) => ring::run(args),
         Command::Latency(args) => latency::run(args),
         Command::Scale(args) => scale::run(args),
+        Command::Throughput(args) => throughput::run(args),
+        Command::Rfc2544(args) => rfc2544::run(args),
+        Command::BackToBack(args) => back_to_back::run(args),
     }
 }
