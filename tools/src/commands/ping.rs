@@ -1,5 +1,7 @@
 //! `vfnic ping`: ICMP echo with an IP stack of our own on a VF.
 
+mod dhcp;
+
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -28,9 +30,12 @@ pub struct Args {
     /// The VF
     #[arg(long, value_name = "SPEC")]
     device: Device,
-    /// Whom to ask
-    #[arg(value_name = "IP")]
-    target: Ipv4Addr,
+    /// Whom to ask; with --dhcp the router, or the server, unless given
+    #[arg(value_name = "IP", required_unless_present = "dhcp")]
+    target: Option<Ipv4Addr>,
+    /// Have a DHCP server give the address and the router; says what is missing when none answers
+    #[arg(long, conflicts_with_all = ["address", "gateway"])]
+    dhcp: bool,
     /// Our own address and the length of its network's prefix
     #[arg(long, value_name = "A/PREFIX", default_value = "10.0.2.15/24", value_parser = cidr)]
     address: Ipv4Cidr,
@@ -55,6 +60,7 @@ const EXAMPLES: &str = "\
 Examples:
   vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 192.0.2.1
   vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 --gateway 192.0.2.1 198.51.100.7 --count 3
+  vfnic ping --device 0000:31:10.1 --dhcp
 
 Exit status 0 when at least one request was answered.";
 
@@ -80,11 +86,16 @@ fn cidr(text: &str) -> Result<Ipv4Cidr, String> {
 ///
 /// When the device cannot be opened or nobody answers.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    if args.gateway.is_none() && !args.address.contains_addr(&args.target) {
+    let plan = args.target.map(|target| Net {
+        target,
+        address: args.address,
+        gateway: args.gateway,
+    });
+    if let Some(net) = plan.filter(|net| !args.dhcp && !net.is_reachable()) {
         bail!(
             "{} is not in the network of {}; name a --gateway, or another --address",
-            args.target,
-            args.address
+            net.target,
+            net.address
         );
     }
     let port = args.device.open(PortConfig::default())?;
@@ -96,15 +107,38 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     let mut ping = Ping::new(&args, &port, pairs)?;
-    let result = ping.run(&args, &port);
-    let summary = ping.summary.clone();
+    let result = ping
+        .settle(&args, &port, plan)
+        .and_then(|()| ping.run(&args, &port));
+    let (summary, net) = (ping.summary.clone(), ping.net);
     drop(ping);
     port.close()?;
     result?;
     output::line(&summary)?;
     match summary.answered {
-        0 => bail!("{}", summary.why(&args)),
+        0 => bail!("{}", summary.why(&net, args.timeout)),
         _ => Ok(Outcome::Good),
+    }
+}
+
+/// Whom to ask, and from where.
+#[derive(Clone, Copy, Debug)]
+struct Net {
+    target: Ipv4Addr,
+    address: Ipv4Cidr,
+    gateway: Option<Ipv4Addr>,
+}
+
+impl Net {
+    fn is_reachable(&self) -> bool {
+        self.gateway.is_some() || self.address.contains_addr(&self.target)
+    }
+
+    /// Whose ARP answer shows that frames pass.
+    fn hop(&self) -> Ipv4Addr {
+        self.gateway
+            .filter(|_| !self.address.contains_addr(&self.target))
+            .unwrap_or(self.target)
     }
 }
 
@@ -117,8 +151,7 @@ struct Ping {
     socket: SocketHandle,
     start: Instant,
     ident: u16,
-    /// Whose ARP answer shows that frames pass.
-    hop: Ipv4Addr,
+    net: Net,
     summary: Summary,
 }
 
@@ -134,20 +167,7 @@ impl Ping {
         let interface = {
             let config = Config::new(HardwareAddress::Ethernet(mac));
             let pair = first(&mut poller)?;
-            let mut interface = Interface::new(config, &mut device.on(pair), StackInstant::ZERO);
-            interface.update_ip_addrs(|addresses| {
-                // The list is empty and has room for one.
-                let _ = addresses.push(IpCidr::Ipv4(args.address));
-            });
-            if let Some(gateway) = args.gateway {
-                interface
-                    .routes_mut()
-                    .add_default_ipv4_route(gateway)
-                    .map_err(|error| {
-                        anyhow::anyhow!("cannot route through {gateway}: {error:?}")
-                    })?;
-            }
-            interface
+            Interface::new(config, &mut device.on(pair), StackInstant::ZERO)
         };
         let buffer =
             || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 8], vec![0; 8 * 2048]);
@@ -159,10 +179,6 @@ impl Ping {
             .map_err(|error| anyhow::anyhow!("cannot bind an ICMP socket: {error:?}"))?;
         let mut sockets = SocketSet::new(Vec::new());
         let socket = sockets.add(socket);
-        let hop = args
-            .gateway
-            .filter(|_| !args.address.contains_addr(&args.target))
-            .unwrap_or(args.target);
         Ok(Self {
             poller,
             device,
@@ -171,29 +187,67 @@ impl Ping {
             socket,
             start,
             ident,
-            hop,
+            // Until it is known.
+            net: Net {
+                target: Ipv4Addr::UNSPECIFIED,
+                address: args.address,
+                gateway: args.gateway,
+            },
             summary: Summary::default(),
         })
+    }
+
+    /// Gets the addresses that requests are sent from and to.
+    fn settle(&mut self, args: &Args, port: &Port, plan: Option<Net>) -> anyhow::Result<()> {
+        if args.dhcp {
+            let lease = dhcp::lease(self, port)?;
+            self.net = Net {
+                target: args.target.or(lease.router).unwrap_or(lease.server),
+                address: lease.address,
+                gateway: lease.router,
+            };
+            if !self.net.is_reachable() {
+                bail!(
+                    "{} is not in the network of {}, and the server named no router",
+                    self.net.target,
+                    lease.address
+                );
+            }
+            return Ok(());
+        }
+        // The command line has a target whenever it has no --dhcp.
+        self.net = plan.unwrap_or(self.net);
+        self.interface.update_ip_addrs(|addresses| {
+            // The list is empty and has room for one.
+            let _ = addresses.push(IpCidr::Ipv4(self.net.address));
+        });
+        if let Some(gateway) = self.net.gateway {
+            self.interface
+                .routes_mut()
+                .add_default_ipv4_route(gateway)
+                .map_err(|error| anyhow::anyhow!("cannot route through {gateway}: {error:?}"))?;
+        }
+        Ok(())
     }
 
     fn run(&mut self, args: &Args, port: &Port) -> anyhow::Result<()> {
         for number in 1..=args.count {
             let [.., low, high] = number.to_be_bytes();
             let sequence = u16::from_be_bytes([low, high]);
-            let left = self.request(args, sequence)?;
+            let left = self.request(sequence)?;
             let answer = self.await_answer(port, sequence, left + args.timeout)?;
             match answer {
                 Some(round_trip) => {
                     self.summary.answer(round_trip);
                     output::line(format_args!(
                         "{}: sequence {sequence}, {}",
-                        args.target,
+                        self.net.target,
                         nanoseconds(round_trip)
                     ))?;
                 }
                 None => output::line(format_args!(
                     "{}: sequence {sequence}, no answer within {:?}",
-                    args.target, args.timeout
+                    self.net.target, args.timeout
                 ))?,
             }
             if number < args.count {
@@ -204,7 +258,8 @@ impl Ping {
     }
 
     /// Queues a request. Returns when.
-    fn request(&mut self, args: &Args, sequence: u16) -> anyhow::Result<Instant> {
+    fn request(&mut self, sequence: u16) -> anyhow::Result<Instant> {
+        let target = self.net.target;
         let data = [0x56; PAYLOAD];
         let request = Icmpv4Repr::EchoRequest {
             ident: self.ident,
@@ -213,8 +268,8 @@ impl Ping {
         };
         let socket = self.sockets.get_mut::<icmp::Socket<'_>>(self.socket);
         let room = socket
-            .send(request.buffer_len(), args.target.into())
-            .map_err(|error| anyhow::anyhow!("cannot send to {}: {error:?}", args.target))?;
+            .send(request.buffer_len(), target.into())
+            .map_err(|error| anyhow::anyhow!("cannot send to {target}: {error:?}"))?;
         request.emit(
             &mut Icmpv4Packet::new_unchecked(room),
             &ChecksumCapabilities::default(),
@@ -280,7 +335,7 @@ impl Ping {
             self.summary.seen |= self
                 .device
                 .waiting()
-                .any(|frame| tells_mac_of(frame, self.hop));
+                .any(|frame| tells_mac_of(frame, self.net.hop()));
         }
     }
 
@@ -343,17 +398,9 @@ impl Summary {
         self.answered += 1;
     }
 
-    fn why(&self, args: &Args) -> String {
-        let Args {
-            target,
-            timeout,
-            gateway,
-            ..
-        } = args;
-        let (hop, what) = match gateway.filter(|_| !args.address.contains_addr(target)) {
-            Some(gateway) => (gateway, "the gateway"),
-            None => (*target, "it"),
-        };
+    fn why(&self, net: &Net, timeout: Duration) -> String {
+        let (target, hop) = (net.target, net.hop());
+        let what = if hop == target { "it" } else { "the gateway" };
         if self.seen {
             format!(
                 "{target} did not answer within {timeout:?}; {what} answers ARP, so it is there: is ICMP filtered?"
