@@ -10,7 +10,7 @@ fetch_obstacle() {
   [[ $(uname -sm) == 'Linux x86_64' ]] || { echo "needs Linux on x86_64, this is $(uname -sm)"; return; }
   local tool
   for tool in apt-get apt-cache dpkg-deb; do
-    command -v "$tool" >/dev/null || { echo "needs Debian's $tool to fetch QEMU and a guest kernel"; return; }
+    command -v "$tool" >/dev/null || { echo "needs Debian's $tool to fetch what is not installed"; return; }
   done
   [[ -n $(fetch_sites) ]] || echo "apt has no Debian archive among its sources"
 }
