@@ -8,16 +8,20 @@
 //! arrays side by side. Frames in one buffer that nobody asked anything of are *plain*: DD and EOP set in their word
 //! 1. All others have DD cleared in every entry, so that the loops of [`path`](crate::path) leave them alone.
 
-use std::cell::Cell;
 use std::fmt;
 
 use crate::desc::{Dialect, rx};
 use crate::frame::{MIN_FRAME, Side, run};
 use crate::lines::Lines;
-use crate::packet::Packet;
 use crate::path::SLACK;
-use crate::pool::{BLOCK, Pool, View};
-use crate::{Frame, FrameError, FrameMut};
+use crate::pool::{BLOCK, Pool};
+use crate::{FrameError, FrameMut};
+
+mod owned;
+mod visit;
+
+pub use owned::DrainPackets;
+pub use visit::{Frames, FramesMut};
 
 /// A burst of frames and a cache of free buffers. One thread uses it at a time; dropping it sends everything home.
 pub struct Batch {
@@ -221,98 +225,6 @@ impl Batch {
         self.frames -= frames;
     }
 
-    /// The frames, first to last.
-    #[must_use]
-    #[inline]
-    pub fn frames(&self) -> Frames<'_> {
-        Frames {
-            memory: self.pool.0.view(),
-            dialect: self.dialect,
-            index: &self.index[..self.entries],
-            words: &self.words[..self.entries],
-            side: &self.side[..self.entries],
-        }
-    }
-
-    /// The frames, first to last, to be changed.
-    #[must_use]
-    #[inline]
-    pub fn frames_mut(&mut self) -> FramesMut<'_> {
-        let entries = self.entries;
-        FramesMut {
-            memory: self.pool.0.view(),
-            dialect: self.dialect,
-            index: &self.index[..entries],
-            words: Cell::from_mut(&mut self.words[..entries]).as_slice_of_cells(),
-            side: Cell::from_mut(&mut self.side[..entries]).as_slice_of_cells(),
-            next: 0,
-        }
-    }
-
-    /// Runs `visit` on the first segment of every frame, first to last: the whole frame where it is in one buffer.
-    #[inline]
-    pub fn each_first_mut(&mut self, mut visit: impl FnMut(&mut [u8])) {
-        for mut frame in self.frames_mut() {
-            visit(frame.data_mut());
-        }
-    }
-
-    /// Keeps the frames for which `keep` says so, in order; drops the others.
-    #[inline]
-    pub fn retain_mut(&mut self, mut keep: impl FnMut(&mut FrameMut<'_>) -> bool) {
-        let mut sieve = Sieve {
-            end: std::mem::take(&mut self.entries),
-            from: 0,
-            batch: self,
-        };
-        sieve.batch.frames = 0;
-        while sieve.from < sieve.end {
-            let Sieve { batch, from, end } = &mut sieve;
-            let next = *from + run(&batch.words[*from..*end]);
-            let keeps = batch.frame_mut(*from, next).as_mut().map(&mut keep);
-            if keeps == Some(true) {
-                batch.keep(*from, next);
-            } else {
-                let head = batch.head + *from - next;
-                batch.free[head..batch.head].copy_from_slice(&batch.index[*from..next]);
-                batch.head = head;
-            }
-            *from = next;
-        }
-        drop(sieve);
-        self.trim();
-    }
-
-    /// The frame in entries `from..to`.
-    #[inline]
-    fn frame_mut(&mut self, from: usize, to: usize) -> Option<FrameMut<'_>> {
-        FrameMut::new(
-            self.pool.0.view(),
-            self.dialect,
-            self.index.get(from..to)?,
-            Cell::from_mut(self.words.get_mut(from..to)?).as_slice_of_cells(),
-            Cell::from_mut(self.side.get_mut(from..to)?).as_slice_of_cells(),
-            0,
-        )
-    }
-
-    /// Moves the frame in entries `from..to`, at or behind the end, to the end.
-    #[inline]
-    fn keep(&mut self, from: usize, to: usize) {
-        if from != self.entries {
-            self.index.copy_within(from..to, self.entries);
-            self.words.copy_within(from..to, self.entries);
-            self.side[self.entries] = self.side[from];
-        }
-        self.entries += to - from;
-        self.frames += 1;
-    }
-
-    /// Makes entry `staged`, at or behind the end and of a frame in one buffer, the last one.
-    pub(crate) fn stay(&mut self, staged: usize) {
-        self.keep(staged, staged + 1);
-    }
-
     /// Appends a one-buffer frame of `len` bytes, which hold whatever the buffer held before.
     ///
     /// # Errors
@@ -379,129 +291,6 @@ impl Batch {
         }
         Ok(())
     }
-
-    /// Takes the last frame out as an owned packet. Costs no atomic as long as about as many come back by
-    /// [`push`](Self::push).
-    #[inline]
-    pub fn pop(&mut self) -> Option<Packet> {
-        let last = self.entries.checked_sub(1)?;
-        let words = *self.words.get(last)?;
-        if words[1] & rx::PLAIN != rx::PLAIN {
-            return self.pop_slow();
-        }
-        let index = *self.index.get(last)?;
-        self.entries = last;
-        self.frames -= 1;
-        let pool = self.credit();
-        Some(Packet::plain(pool, self.dialect, index, words))
-    }
-
-    #[cold]
-    fn pop_slow(&mut self) -> Option<Packet> {
-        let last = self.entries.checked_sub(1)?;
-        let before = self.words[..last]
-            .iter()
-            .rposition(|words| words[1] & rx::EOP != 0);
-        let first = before.map_or(0, |end| end + 1);
-        let pool = self.credit();
-        let (index, words) = (&self.index[first..=last], &self.words[first..=last]);
-        let packet = Packet::special(pool, self.dialect, index, words, self.side[first]);
-        self.entries = first;
-        self.frames -= 1;
-        Some(packet)
-    }
-
-    /// Takes all frames out as owned packets, first to last. Those not taken when the iterator is dropped are dropped.
-    pub fn drain_packets(&mut self) -> DrainPackets<'_> {
-        self.frames = 0;
-        DrainPackets {
-            next: 0,
-            end: std::mem::take(&mut self.entries),
-            batch: self,
-        }
-    }
-
-    /// As [`drain_packets`](Self::drain_packets), onto the end of `packets`.
-    pub fn take_packets(&mut self, packets: &mut Vec<Packet>) {
-        packets.extend(self.drain_packets());
-    }
-
-    #[inline]
-    fn credit(&mut self) -> Pool {
-        match self.credits.pop() {
-            Some(credit) => credit,
-            None => self.mint(),
-        }
-    }
-
-    #[cold]
-    fn mint(&mut self) -> Pool {
-        let pool = &self.pool;
-        self.credits
-            .extend(std::iter::repeat_with(|| pool.clone()).take(BLOCK));
-        self.pool.clone()
-    }
-
-    /// Appends an owned packet.
-    ///
-    /// # Errors
-    ///
-    /// The packet itself, when it is of another pool or there is no room.
-    #[inline]
-    pub fn push(&mut self, packet: Packet) -> Result<(), Packet> {
-        if self.room() == 0 || !packet.is_of(&self.pool) {
-            return Err(packet);
-        }
-        if self.dialect != packet.dialect() || !packet.is_plain() {
-            return self.push_slow(packet);
-        }
-        let (pool, index, words) = packet.dissolve();
-        self.push_entry(index, words);
-        self.take_credit(pool);
-        Ok(())
-    }
-
-    #[inline]
-    fn take_credit(&mut self, pool: Option<Pool>) {
-        let Some(pool) = pool else { return };
-        if self.credits.len() < self.credits.capacity() {
-            self.credits.push(pool);
-        } else {
-            self.widen_credits(pool);
-        }
-    }
-
-    #[cold]
-    fn widen_credits(&mut self, pool: Pool) {
-        if self.credits.len() < 2 * self.capacity.max(BLOCK) {
-            self.credits.push(pool);
-        } else {
-            // More come than go: let a block of them go at once.
-            self.credits.truncate(self.credits.len() - BLOCK);
-        }
-    }
-
-    #[cold]
-    fn push_slow(&mut self, packet: Packet) -> Result<(), Packet> {
-        if self.room() < packet.segment_count() {
-            return Err(packet);
-        }
-        if self.is_empty() {
-            self.dialect = packet.dialect();
-        }
-        let first = self.entries;
-        let dialect = packet.dialect();
-        let plain = packet.is_plain();
-        let (pool, mut side) = packet.dissolve_all(|index, words| self.push_entry(index, words));
-        if dialect != self.dialect && side.dialect.is_none() {
-            side.dialect = Some(dialect);
-            self.mark(first, side);
-        } else if !plain {
-            self.side[first] = side;
-        }
-        self.take_credit(pool);
-        Ok(())
-    }
 }
 
 impl Drop for Batch {
@@ -518,142 +307,6 @@ impl fmt::Debug for Batch {
             .field("entries", &self.entries)
             .field("capacity", &self.capacity)
             .field("free", &self.cached())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Iterator over a batch's frames.
-#[derive(Clone)]
-pub struct Frames<'a> {
-    memory: View<'a>,
-    dialect: Dialect,
-    index: &'a [u32],
-    words: &'a [[u64; 2]],
-    side: &'a [Side],
-}
-
-impl<'a> Iterator for Frames<'a> {
-    type Item = Frame<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Frame<'a>> {
-        let entries = run(self.words);
-        let (index, indices) = self.index.split_at_checked(entries)?;
-        let (words, more) = self.words.split_at_checked(entries)?;
-        let (side, sides) = self.side.split_at_checked(entries)?;
-        self.index = indices;
-        self.words = more;
-        self.side = sides;
-        let side = side.first()?;
-        Some(Frame::new(self.memory, self.dialect, index, words, side))
-    }
-}
-
-/// Iterator over a batch's frames, to be changed.
-pub struct FramesMut<'a> {
-    memory: View<'a>,
-    dialect: Dialect,
-    index: &'a [u32],
-    words: &'a [Cell<[u64; 2]>],
-    side: &'a [Cell<Side>],
-    next: usize,
-}
-
-impl<'a> Iterator for FramesMut<'a> {
-    type Item = FrameMut<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<FrameMut<'a>> {
-        let frame = FrameMut::new(
-            self.memory,
-            self.dialect,
-            self.index,
-            self.words,
-            self.side,
-            self.next,
-        )?;
-        self.next += frame.segment_count();
-        Some(frame)
-    }
-}
-
-/// The state of a [`Batch::retain_mut`]: entries from `from` to `end` have not been looked at. The batch forgets them
-/// first, so that nothing is owned twice whatever the caller's closure does.
-struct Sieve<'a> {
-    batch: &'a mut Batch,
-    from: usize,
-    end: usize,
-}
-
-impl Drop for Sieve<'_> {
-    fn drop(&mut self) {
-        // Only after a panic is there anything left: keep it.
-        while self.from < self.end {
-            let next = self.from + run(&self.batch.words[self.from..self.end]);
-            self.batch.keep(self.from, next);
-            self.from = next;
-        }
-    }
-}
-
-/// Iterator that takes a batch's frames out as owned packets, first to last.
-pub struct DrainPackets<'a> {
-    /// Its entries are forgotten already, so that nothing is owned twice even if this iterator is.
-    batch: &'a mut Batch,
-    next: usize,
-    end: usize,
-}
-
-impl Iterator for DrainPackets<'_> {
-    type Item = Packet;
-
-    #[inline]
-    fn next(&mut self) -> Option<Packet> {
-        let first = self.next;
-        let words = self.batch.words.get(first..self.end)?;
-        let plain = words.first()?[1] & rx::PLAIN == rx::PLAIN;
-        let end = first + run(words);
-        self.next = end;
-        let batch = &mut *self.batch;
-        let pool = batch.credit();
-        let (index, words) = (&batch.index[first..end], &batch.words[first..end]);
-        Some(match (plain, index, words) {
-            (true, &[index], &[words]) => Packet::plain(pool, batch.dialect, index, words),
-            _ => Packet::special(pool, batch.dialect, index, words, batch.side[first]),
-        })
-    }
-}
-
-impl Drop for DrainPackets<'_> {
-    fn drop(&mut self) {
-        let Self { batch, next, end } = self;
-        let head = batch.head + *next - *end;
-        batch.free[head..batch.head].copy_from_slice(&batch.index[*next..*end]);
-        batch.head = head;
-        batch.trim();
-    }
-}
-
-impl fmt::Debug for Frames<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frames")
-            .field("entries", &self.index.len())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for FramesMut<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FramesMut")
-            .field("entries", &(self.index.len() - self.next))
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for DrainPackets<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DrainPackets")
-            .field("entries", &(self.end - self.next))
             .finish_non_exhaustive()
     }
 }

@@ -76,6 +76,7 @@ pub(crate) mod tx {
 
 /// What differs between the models on the data path: a handful of constants, resolved when a queue starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
 pub enum Dialect {
     /// 82576.
     I82576,
@@ -154,6 +155,20 @@ pub const MIN_RING: u16 = 64;
 /// One descriptor: two little-endian words. Atomics, because a device or another thread may write it at any time.
 pub(crate) type Descriptor = [AtomicU64; 2];
 
+/// Word 1 of a descriptor, read once. DD stands in it, and what the device wrote before DD is seen by every later read.
+#[inline(always)]
+pub(crate) fn completion(word1: &AtomicU64) -> u64 {
+    // ORDERING: pairs with the device's write of the word that holds DD, the last of a completion.
+    let value = u64::from_le(word1.load(Ordering::Acquire));
+    // A device need not be in the domain that acquire is about.
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a barrier has no operands.
+    unsafe {
+        core::arch::asm!("dmb oshld", options(nostack, preserves_flags));
+    }
+    value
+}
+
 /// A descriptor ring in DMA memory.
 pub(crate) struct DescRing {
     /// Lives as long as `region`, the field that keeps it mapped; never lent for longer.
@@ -211,12 +226,11 @@ impl DescRing {
         self.all
     }
 
-    /// Word 1 of a descriptor, read once; 0 outside the ring. Acquire: DD stands in it, and what the device wrote
-    /// before DD follows it.
+    /// [`completion`] of a slot; 0 outside the ring.
     #[inline]
     pub(crate) fn done_word(&self, slot: usize) -> u64 {
         match self.all().get(slot) {
-            Some([_, word1]) => u64::from_le(word1.load(Ordering::Acquire)),
+            Some([_, word1]) => completion(word1),
             None => 0,
         }
     }

@@ -142,12 +142,16 @@ impl fmt::Debug for DmaRegion {
 /// Zeroed anonymous memory at an address of the caller's choice: what tests and the simulator map.
 #[derive(Debug)]
 pub struct HeapDma {
-    map: MmapMut,
+    _map: MmapMut,
     base: NonNull<u8>,
+    len: usize,
     iova: Iova,
 }
 
-// SAFETY: `base` points into `map`, which moves with the value but whose pages do not move.
+/// The huge pages a system makes of ordinary ones, where their borders lie in one piece of memory: 2 MiB.
+const HUGE_PAGE: usize = 2 << 20;
+
+// SAFETY: `base` points into `_map`, which moves with the value but whose pages do not move.
 unsafe impl Send for HeapDma {}
 // SAFETY: shared access goes through atomics only.
 unsafe impl Sync for HeapDma {}
@@ -159,15 +163,25 @@ impl HeapDma {
     ///
     /// What `mmap` says when the memory is not to be had.
     pub fn new(len: usize, iova: Iova) -> std::io::Result<Self> {
-        let mut map = MmapOptions::new()
-            .len(len.max(1).next_multiple_of(4096))
-            .map_anon()?;
-        // Fewer TLB misses over a pool; what cannot be had is not missed.
-        #[cfg(target_os = "linux")]
+        let len = len.max(1).next_multiple_of(4096);
+        // Fewer TLB misses over a pool that begins with a huge page; what cannot be had is not missed.
+        let spare = if len < HUGE_PAGE { 0 } else { HUGE_PAGE };
+        let mut map = MmapOptions::new().len(len + spare).map_anon()?;
+        #[cfg(all(target_os = "linux", not(miri)))]
         let _ = map.advise(memmap2::Advice::HugePage);
-        let base = NonNull::new(map.as_mut_ptr())
+        let offset = if spare == 0 {
+            0
+        } else {
+            map.as_ptr().addr().wrapping_neg() % HUGE_PAGE
+        };
+        let base = NonNull::new(map[offset..].as_mut_ptr())
             .ok_or_else(|| std::io::Error::other("anonymous mapping at address zero"))?;
-        Ok(Self { map, base, iova })
+        Ok(Self {
+            _map: map,
+            base,
+            len,
+            iova,
+        })
     }
 }
 
@@ -177,7 +191,7 @@ unsafe impl DmaBacking for HeapDma {
         self.base
     }
     fn len(&self) -> usize {
-        self.map.len()
+        self.len
     }
     fn iova(&self) -> Iova {
         self.iova

@@ -161,7 +161,7 @@ impl<'a> FrameMut<'a> {
         })
     }
 
-    /// The plain frame in entry `at`. The caller hands out no other of the same frame.
+    /// The plain frame in entry `at`, in one buffer. The caller hands out no other of the same frame.
     #[inline(always)]
     pub(crate) const fn plain(
         memory: View<'a>,

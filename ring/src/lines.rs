@@ -14,6 +14,7 @@ struct Line([u64; 8]);
 /// A fixed array of which the first element is 64-byte aligned, so that a vector's worth of entries is one line.
 pub(crate) struct Lines<T> {
     memory: Box<[Line]>,
+    len: usize,
     _of: std::marker::PhantomData<T>,
 }
 
@@ -23,6 +24,7 @@ impl<T: Number> Lines<T> {
         let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
         Self {
             memory: vec![Line([0; 8]); lines].into_boxed_slice(),
+            len: lines * (size_of::<Line>() / size_of::<T>()),
             _of: std::marker::PhantomData,
         }
     }
@@ -33,18 +35,16 @@ impl<T: Number> Deref for Lines<T> {
 
     #[inline]
     fn deref(&self) -> &[T] {
-        let len = self.memory.len() * (size_of::<Line>() / size_of::<T>());
         // SAFETY: as many `T` as fit the lines, which are numbers themselves and stricter aligned.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), len) }
+        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().cast(), self.len) }
     }
 }
 
 impl<T: Number> DerefMut for Lines<T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
-        let len = self.memory.len() * (size_of::<Line>() / size_of::<T>());
         // SAFETY: as in `deref`.
-        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), len) }
+        unsafe { std::slice::from_raw_parts_mut(self.memory.as_mut_ptr().cast(), self.len) }
     }
 }
 

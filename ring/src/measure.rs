@@ -8,18 +8,19 @@ use crate::DmaRegion;
 #[inline]
 #[must_use]
 pub fn ticks_start() -> u64 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
-        use std::arch::x86_64::{_mm_lfence, _rdtsc};
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { _mm_lfence() };
-        // SAFETY: RDTSC is unprivileged wherever userspace timing works at all.
-        let ticks = unsafe { _rdtsc() };
-        // SAFETY: as above.
-        unsafe { _mm_lfence() };
-        ticks
+        let (low, high): (u64, u64);
+        // SAFETY: RDTSC is unprivileged wherever userspace timing works at all, and writes these two registers.
+        unsafe {
+            std::arch::asm!(
+                "lfence", "rdtsc", "lfence",
+                out("rax") low, out("rdx") high, options(nostack, preserves_flags),
+            );
+        }
+        low | high << 32
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     monotonic_ns()
 }
 
@@ -27,21 +28,23 @@ pub fn ticks_start() -> u64 {
 #[inline]
 #[must_use]
 pub fn ticks_end() -> u64 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
-        use std::arch::x86_64::{__rdtscp, _mm_lfence};
-        let mut core = 0;
-        // SAFETY: RDTSCP writes the core's number to a local.
-        let ticks = unsafe { __rdtscp(&raw mut core) };
-        // SAFETY: SSE2 is part of x86-64.
-        unsafe { _mm_lfence() };
-        ticks
+        let (low, high): (u64, u64);
+        // SAFETY: as for RDTSC; RDTSCP also writes the core's number.
+        unsafe {
+            std::arch::asm!(
+                "rdtscp", "lfence",
+                out("rax") low, out("rdx") high, out("rcx") _, options(nostack, preserves_flags),
+            );
+        }
+        low | high << 32
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     monotonic_ns()
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
 fn monotonic_ns() -> u64 {
     use std::sync::OnceLock;
     use std::time::Instant;
@@ -52,12 +55,12 @@ fn monotonic_ns() -> u64 {
 /// Evicts the cache line at `offset` of `region` from every cache; offsets outside the region are ignored.
 #[inline]
 pub fn flush_line(region: &DmaRegion, offset: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     if let Some(byte) = region.bytes().get(offset) {
         // SAFETY: the address is inside a live region; evicting a line changes no memory.
         unsafe { std::arch::x86_64::_mm_clflush(std::ptr::from_ref(byte).cast()) };
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (region, offset);
 }
 
@@ -75,7 +78,7 @@ pub fn dependent_adds(count: u64) -> u64 {
     let mut sum = std::hint::black_box(1u64);
     let step = std::hint::black_box(3u64);
     for _ in 0..count / 16 {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
         // SAFETY: register arithmetic only.
         unsafe {
             std::arch::asm!(
@@ -86,7 +89,7 @@ pub fn dependent_adds(count: u64) -> u64 {
                 s = inout(reg) sum, d = in(reg) step, options(nomem, nostack),
             );
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         for _ in 0..16 {
             sum = std::hint::black_box(sum.wrapping_add(step));
         }

@@ -27,6 +27,8 @@ pub struct Packet {
     more: Option<Box<More>>,
     words: [u64; 2],
     index: u32,
+    /// Four bytes, so that there is no padding: a packet that moves is moved by wide loads, which wait for narrow
+    /// stores.
     dialect: Dialect,
 }
 
@@ -192,7 +194,10 @@ impl Packet {
     /// Gives a plain packet's parts away: the pool, the buffer, the write-back. The pool is always there.
     #[inline]
     pub(crate) fn dissolve(mut self) -> (Option<Pool>, u32, [u64; 2]) {
-        (self.pool.take(), self.index, self.words)
+        let parts = (self.pool.take(), self.index, self.words);
+        // Nothing is left in it: a plain packet has no more.
+        std::mem::forget(self);
+        parts
     }
 
     /// Gives every buffer and write-back to `take`, in order, and returns what else there is.

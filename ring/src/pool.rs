@@ -140,6 +140,24 @@ impl<'a> View<'a> {
         self.room
     }
 
+    /// Begins to load the first data line of each of these buffers.
+    #[inline]
+    pub(crate) fn prefetch(self, indices: &[u32]) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        for index in indices {
+            let start = *index as usize * self.stride + self.headroom;
+            let first = self.bytes.as_ptr().wrapping_add(start);
+            // SAFETY: SSE is part of x86-64, and a prefetch of any address at all is allowed.
+            unsafe {
+                core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(
+                    first.cast(),
+                )
+            };
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = indices;
+    }
+
     /// The bytes of buffer `index` from `offset` bytes into it (headroom counted), `len` of them.
     ///
     /// # Safety

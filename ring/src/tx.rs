@@ -225,41 +225,31 @@ impl TxRing {
             return Err(PoolMismatch.into());
         }
         if batch.entries < FEW {
-            return self.send_few(batch);
+            return self.send_one(batch);
         }
         self.path.send(self, batch)
     }
 
-    /// A call for up to [`FEW`] entries: with as little as possible around the frame. Every frame is reported.
+    /// A call for one frame at most: with as little as possible around it.
     #[inline(never)]
-    fn send_few(&mut self, batch: &mut Batch) -> Result<usize, SendError> {
-        let entries = batch.entries;
-        self.reclaim_blocks(batch, entries);
-        if entries.wrapping_sub(1) >= self.free {
+    fn send_one(&mut self, batch: &mut Batch) -> Result<usize, SendError> {
+        self.reclaim_some(batch, 1);
+        if self.free == 0 || batch.entries == 0 {
             return self.send_slowly(batch);
         }
-        let mut taken = Taken::default();
-        while let Some(len) = portable::put_one(self, batch, taken.frames, tx::RS) {
-            self.marks.report(self.next - 1);
-            if self.next == self.ring.size() {
-                self.next = 0;
-            }
-            taken.frames += 1;
-            taken.bytes += len;
-            if taken.frames == entries {
-                break;
-            }
+        let Some(bytes) = portable::put_one(self, batch) else {
+            return self.send_rest(batch, Taken::default());
+        };
+        if self.next == self.ring.size() {
+            self.next = 0;
         }
-        self.free -= taken.frames;
-        if taken.frames < entries {
-            return self.send_rest(batch, taken);
-        }
+        self.free -= 1;
         batch.entries = 0;
         batch.frames = 0;
         self.doorbell.ring(self.next as u32);
-        self.stats.packets.add(taken.frames as u64);
-        self.stats.bytes.add(taken.bytes);
-        Ok(entries)
+        self.stats.packets.add(1);
+        self.stats.bytes.add(bytes);
+        Ok(1)
     }
 
     /// A whole call around an inner loop.
@@ -270,16 +260,14 @@ impl TxRing {
         put: impl Fn(&mut Self, &Batch, usize, usize) -> Taken,
     ) -> Result<usize, SendError> {
         let entries = batch.entries;
-        self.reclaim_blocks(batch, entries);
-        if entries == 0 || self.free < entries {
+        self.reclaim_some(batch, entries);
+        // None is one less than none can be.
+        if entries.wrapping_sub(1) >= self.free {
             return self.send_slowly(batch);
         }
         let taken = self.put_round(batch, 0, entries, put);
         if taken.frames < entries {
             return self.send_rest(batch, taken);
-        }
-        if !self.next.is_multiple_of(REPORT) {
-            self.ask(self.plain_word(batch, entries - 1));
         }
         batch.entries = 0;
         batch.frames = 0;
@@ -289,7 +277,8 @@ impl TxRing {
         Ok(entries)
     }
 
-    /// Writes up to `limit` plain frames from `entry` on round the ring's end; there is room for them.
+    /// Writes up to `limit` plain frames from `entry` on round the ring's end; there is room for them. The last of
+    /// them reports, and the last slot of the ring.
     #[inline(always)]
     fn put_round(
         &mut self,
@@ -299,86 +288,57 @@ impl TxRing {
         put: impl Fn(&mut Self, &Batch, usize, usize) -> Taken,
     ) -> Taken {
         let size = self.ring.size();
-        let mut taken = Taken::default();
-        loop {
-            let (first, entry) = (self.next, entry + taken.frames);
-            let straight = (limit - taken.frames).min(size - first);
-            taken = taken + put(self, batch, entry, straight);
-            let mut last = first | (REPORT - 1);
-            while last < self.next {
-                let word1 = self.plain_word(batch, entry + last - first);
-                self.ring.store_second(last, word1 | tx::RS);
-                last += REPORT;
-            }
-            if self.next < size {
-                break;
-            }
+        let taken = if limit <= size - self.next {
+            put(self, batch, entry, limit)
+        } else {
+            self.put_across(batch, entry, limit, &put)
+        };
+        if self.next == size {
             self.next = 0;
-            if !size.is_multiple_of(REPORT) {
-                // The last block is short: its end is the ring's.
-                let word1 = self.plain_word(batch, entry + size - 1 - first);
-                self.ring.store_second(size - 1, word1 | tx::RS);
-            }
-            if taken.frames == limit {
-                break;
-            }
         }
         self.free -= taken.frames;
         taken
     }
 
-    /// Whether so many descriptors can be written, after reclaiming what there is use for.
-    #[inline(always)]
-    pub(crate) fn has_room(&mut self, batch: &mut Batch, entries: usize) -> bool {
-        self.reclaim_blocks(batch, entries);
-        self.free >= entries
+    /// Writes across the ring's end.
+    #[cold]
+    #[inline(never)]
+    fn put_across(
+        &mut self,
+        batch: &Batch,
+        entry: usize,
+        limit: usize,
+        put: &impl Fn(&mut Self, &Batch, usize, usize) -> Taken,
+    ) -> Taken {
+        let ahead = self.ring.size() - self.next;
+        let taken = put(self, batch, entry, ahead);
+        if taken.frames < ahead {
+            return taken;
+        }
+        self.next = 0;
+        taken + put(self, batch, entry + ahead, limit - ahead)
     }
 
-    /// Slots to the ring's end.
+    /// Has those of the plain frames written from slot `first` on report that end a block, and the last if told so:
+    /// by a second store, which is cheaper than a look at each.
     #[inline(always)]
-    pub(crate) const fn ahead(&self) -> usize {
-        self.ring.size() - self.next
-    }
-
-    /// Moves on by so many slots, at most to the ring's end.
-    #[inline(always)]
-    pub(crate) const fn skip(&mut self, count: usize) {
-        self.next += count;
-        if self.next == self.ring.size() {
-            self.next = 0;
+    pub(crate) fn ask_ends(&self, first: usize, words: &[[u64; 2]], last: bool) {
+        let mut end = first | (REPORT - 1);
+        while end < self.next {
+            self.ask(end, words[end - first]);
+            end += REPORT;
+        }
+        if last && self.next > first {
+            self.ask(self.next - 1, words[self.next - 1 - first]);
         }
     }
 
-    /// After a pass: frames written by it, and word 1 of the last.
-    #[inline(always)]
-    pub(crate) fn passed(&mut self, taken: Taken, last: u64) {
-        self.free -= taken.frames;
-        if !self.next.is_multiple_of(REPORT) {
-            self.ask(last);
-        }
-        self.doorbell.ring(self.next as u32);
-        self.stats.packets.add(taken.frames as u64);
-        self.stats.bytes.add(taken.bytes);
-    }
-
-    /// Word 1 of the descriptor of a plain frame.
+    /// Has the descriptor in `slot`, of the plain frame with this write-back, report.
     #[inline]
-    fn plain_word(&self, batch: &Batch, entry: usize) -> u64 {
-        let words = batch.words.get(entry);
-        let len = words.map_or(0, |words| words[1] >> rx::LEN_SHIFT & 0xffff);
-        self.command | len | len << tx::PAYLEN_SHIFT
-    }
-
-    /// Asks for a report of the frame written last, whose word 1 is given, so that it can always be reclaimed.
-    #[inline]
-    fn ask(&mut self, word1: u64) {
-        let slot = if self.next == 0 {
-            self.ring.size()
-        } else {
-            self.next
-        } - 1;
-        self.ring.store_second(slot, word1 | tx::RS);
-        self.marks.report(slot);
+    pub(crate) fn ask(&self, slot: usize, [_, word1]: [u64; 2]) {
+        let len = word1 >> rx::LEN_SHIFT & 0xffff;
+        let word1 = self.command | tx::RS | len | len << tx::PAYLEN_SHIFT;
+        self.ring.store_second(slot, word1);
     }
 
     /// Nothing to send, not enough room, or not started.
@@ -433,8 +393,16 @@ impl TxRing {
             }
         }
         if frames > 0 {
-            let word1 = last.unwrap_or_else(|| self.plain_word(batch, entry - 1));
-            self.ask(word1);
+            // The last always reports, so that all can be reclaimed.
+            let slot = if self.next == 0 {
+                self.ring.size()
+            } else {
+                self.next
+            } - 1;
+            match last {
+                Some(word1) => self.ring.store_second(slot, word1 | tx::RS),
+                None => self.ask(slot, batch.words[entry - 1]),
+            }
             self.doorbell.ring(self.next as u32);
         }
         batch.consume(entry, frames);

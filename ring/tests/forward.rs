@@ -84,7 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 1024 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: toy::cases(512), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_pass_is_three_calls(

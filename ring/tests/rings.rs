@@ -536,7 +536,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 2 } else { 512 }, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: toy::cases(512), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Frames go in numbered, through two batches and a shelf of owned packets, and come out each once and whole;
     /// afterwards every buffer is home.

@@ -14,127 +14,26 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::vector::bits;
 use super::{Plain, Taken, portable};
+use crate::SendError;
 use crate::batch::Batch;
 use crate::desc::{Descriptor, rx, tx};
-use crate::forward::{Fate, Pass, Passed, Stretch, plain_word};
-use crate::lines::{chunk, chunk_mut, window, window_mut};
+use crate::lines::{window, window_mut};
 use crate::pool::Addresses;
 use crate::rx::RxRing;
 use crate::tx::TxRing;
-use crate::{FrameMut, SendError};
 
 /// A whole receive call.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 pub(super) fn receive(rx: &mut RxRing, batch: &mut Batch, most: usize) -> usize {
     rx.receive_with(batch, most, |rx, batch, limit| take(rx, batch, limit))
 }
 
 /// A whole send call.
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 pub(super) fn send(tx: &mut TxRing, batch: &mut Batch) -> Result<usize, SendError> {
     tx.send_with(batch, |tx, batch, entry, limit| {
         put(tx, batch, entry, limit)
     })
-}
-
-/// A whole forward call.
-#[inline]
-#[target_feature(enable = "avx2")]
-pub(super) fn forward<F: FnMut(&mut FrameMut<'_>) -> Fate>(
-    rx: &mut RxRing,
-    tx: &mut TxRing,
-    batch: &mut Batch,
-    decide: &mut F,
-) -> Passed {
-    Pass::run(rx, tx, batch, decide, |stretch, decide: &mut F| {
-        pass(stretch, decide)
-    })
-}
-
-/// Passes a stretch on, four frames at a time. Whether it came to its end.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn pass<F: FnMut(&mut FrameMut<'_>) -> Fate>(stretch: &mut Stretch<'_>, decide: &mut F) -> bool {
-    while let Some(kept) = groups(stretch, decide) {
-        if !stretch.sort_out(4, kept) {
-            return false;
-        }
-    }
-    stretch.step_rest(decide)
-}
-
-/// As with AVX-512, four at a time.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn groups<F: FnMut(&mut FrameMut<'_>) -> Fate>(
-    stretch: &mut Stretch<'_>,
-    decide: &mut F,
-) -> Option<u32> {
-    let (incoming, outgoing) = (Judge::new(stretch.incoming), Judge::new(stretch.outgoing));
-    let addresses = Addresses4::new(stretch.addresses);
-    let command = _mm256_set1_epi64x(stretch.command.cast_signed());
-    let zero = _mm256_setzero_si256();
-    let (from, to, fresh, reports) = (stretch.from, stretch.to, stretch.fresh, stretch.reports);
-    let (from_slots, to_slots) = (&mut *stretch.from_slots, &mut *stretch.to_slots);
-    let (mut stage, progress) = (stretch.stage.reborrow(), &mut *stretch.progress);
-    // What is kept here is only ever written to `progress`, for the case that `decide` panics.
-    let (mut received, mut sent) = (progress.received, progress.sent);
-    let mut bytes_in = bits(*progress.bytes_in.first_chunk::<4>()?);
-    let mut bytes_out = bits(*progress.bytes_out.first_chunk::<4>()?);
-    loop {
-        let [front, back] = four(from, received)?;
-        let slots = chunk_mut::<_, 4>(from_slots, received)?;
-        let [to_front, to_back] = four(to, sent)?;
-        let to_slots = chunk_mut::<_, 4>(to_slots, sent)?;
-        let fresh = chunk::<_, 4>(fresh, sent)?;
-        // ORDERING: as in `take`.
-        if back[1][1].load(Ordering::Acquire) & rx::DD == 0 {
-            return None;
-        }
-        let (a, b) = (load(front), load(back));
-        let (plain, lengths) = incoming.look(_mm256_unpackhi_epi64(a, b));
-        if !plain {
-            return None;
-        }
-        *stage.words.first_chunk_mut::<4>()? = bits([a, b]);
-        *stage.index.first_chunk_mut::<4>()? = *slots;
-        let kept = stage.show::<4>(decide);
-        bytes_in = _mm256_add_epi64(bytes_in, lengths);
-        *progress.bytes_in.first_chunk_mut::<4>()? = bits(bytes_in);
-        let [a, b]: [__m256i; 2] = bits(*stage.words.first_chunk::<4>()?);
-        let (plain, lengths) = outgoing.look(_mm256_unpackhi_epi64(a, b));
-        if kept != 0xf || !plain {
-            return Some(kept);
-        }
-        let index = bits(*slots);
-        let iova = addresses.of(_mm_shuffle_epi32::<CROSSED>(bits(*fresh)));
-        store(front, _mm256_unpacklo_epi64(iova, zero));
-        store(back, _mm256_unpackhi_epi64(iova, zero));
-        *slots = *fresh;
-        let twice = _mm256_or_si256(lengths, _mm256_slli_epi64::<SHIFT>(lengths));
-        let words = _mm256_or_si256(twice, command);
-        let iova = addresses.of(_mm_shuffle_epi32::<CROSSED>(index));
-        store(to_front, _mm256_unpacklo_epi64(iova, words));
-        store(to_back, _mm256_unpackhi_epi64(iova, words));
-        *to_slots = bits(index);
-        let after = reports.after(sent);
-        if after < 4 {
-            let word1 = plain_word(stretch.command, stage.words[after][1]) | tx::RS;
-            to[sent + after][1].store(word1, Ordering::Relaxed);
-        }
-        bytes_out = _mm256_add_epi64(bytes_out, lengths);
-        received += 4;
-        sent += 4;
-        *progress.bytes_out.first_chunk_mut::<4>()? = bits(bytes_out);
-        (progress.received, progress.sent) = (received, sent);
-        progress.last = stage.words[3][1];
-    }
-}
-
-/// Four descriptors from `at` on, in two halves.
-#[inline(always)]
-fn four(all: &[Descriptor], at: usize) -> Option<&[[Descriptor; 2]; 2]> {
-    all.get(at..)?.as_chunks::<2>().0.first_chunk()
 }
 
 const SHIFT: i32 = tx::PAYLEN_SHIFT.cast_signed();
@@ -143,7 +42,7 @@ const CROSSED: i32 = 0b11_01_10_00;
 
 /// Two descriptors, by one load.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn load(from: &[Descriptor; 2]) -> __m256i {
     // SAFETY: 32 readable bytes. They may change under the load, which is one instruction: the fence keeps the
     // compiler from ever doing it again, so that what was judged is what is used.
@@ -153,7 +52,7 @@ fn load(from: &[Descriptor; 2]) -> __m256i {
 }
 
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn store(to: &[Descriptor; 2], value: __m256i) {
     // SAFETY: 32 bytes of atomics, which may be written through a shared reference. The doorbell orders the store
     // before the device's look.
@@ -170,18 +69,18 @@ struct Judge {
 
 impl Judge {
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn new(plain: Plain) -> Self {
         Self {
             mask: _mm256_set1_epi64x(plain.mask.cast_signed()),
             base: _mm256_set1_epi64x(plain.base.cast_signed()),
-            limit: _mm256_set1_epi64x((0xffff << 48 | plain.spread << 32).cast_signed()),
+            limit: _mm256_set1_epi64x(plain.lanes.cast_signed()),
         }
     }
 
     /// Whether all four are words 1 of plain frames, and the length in each.
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn look(self, words: __m256i) -> (bool, __m256i) {
         let kept = _mm256_and_si256(words, self.mask);
         let over = _mm256_subs_epu16(_mm256_sub_epi16(kept, self.base), self.limit);
@@ -193,7 +92,7 @@ impl Judge {
 }
 
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn sum(lanes: __m256i) -> u64 {
     bits::<_, [u64; 4]>(lanes).iter().sum()
 }
@@ -207,7 +106,7 @@ struct Addresses4 {
 
 impl Addresses4 {
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn new(addresses: Addresses) -> Self {
         Self {
             first: _mm256_set1_epi64x(addresses.first.cast_signed()),
@@ -216,7 +115,7 @@ impl Addresses4 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn of(self, index: __m128i) -> __m256i {
         let offset = _mm256_mul_epu32(_mm256_cvtepu32_epi64(index), self.stride);
         _mm256_add_epi64(offset, self.first)
@@ -225,7 +124,7 @@ impl Addresses4 {
 
 /// As the portable loop.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
     let whole = limit & !3;
     let next = ring.next;
@@ -281,7 +180,7 @@ fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
 
 /// As the portable loop.
 #[inline]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2")]
 fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
     let whole = limit & !3;
     let next = ring.next;
@@ -318,6 +217,7 @@ fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
     }
     let frames = group * 4;
     ring.next += frames;
+    ring.ask_ends(next, &batch.words[entry..], frames == limit);
     let taken = Taken {
         frames,
         bytes: sum(bytes),

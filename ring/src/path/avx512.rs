@@ -21,137 +21,39 @@ use std::arch::x86_64::{
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::vector::bits;
-use super::{FEW, Plain, Taken, portable};
+use super::{Plain, Taken, ends, portable};
+use crate::SendError;
 use crate::batch::Batch;
 use crate::desc::{Descriptor, rx, tx};
-use crate::forward::{Fate, Pass, Passed, Stretch};
-use crate::lines::{chunk, chunk_mut, window, window_mut};
+use crate::lines::{window, window_mut};
 use crate::pool::Addresses;
 use crate::rx::RxRing;
 use crate::tx::TxRing;
-use crate::{FrameMut, SendError};
 
 /// A whole receive call.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 pub(super) fn receive(rx: &mut RxRing, batch: &mut Batch, most: usize) -> usize {
     rx.receive_with(batch, most, |rx, batch, limit| take(rx, batch, limit))
 }
 
 /// A whole send call.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 pub(super) fn send(tx: &mut TxRing, batch: &mut Batch) -> Result<usize, SendError> {
     tx.send_with(batch, |tx, batch, entry, limit| {
         put(tx, batch, entry, limit)
     })
 }
 
-/// A whole forward call.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(super) fn forward<F: FnMut(&mut FrameMut<'_>) -> Fate>(
-    rx: &mut RxRing,
-    tx: &mut TxRing,
-    batch: &mut Batch,
-    decide: &mut F,
-) -> Passed {
-    Pass::run(rx, tx, batch, decide, |stretch, decide: &mut F| {
-        pass(stretch, decide)
-    })
-}
-
-/// Passes a stretch on, eight frames at a time. Whether it came to its end.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn pass<F: FnMut(&mut FrameMut<'_>) -> Fate>(stretch: &mut Stretch<'_>, decide: &mut F) -> bool {
-    while let Some(kept) = groups(stretch, decide) {
-        if !stretch.sort_out(8, kept) {
-            return false;
-        }
-    }
-    stretch.step_rest(decide)
-}
-
-/// Passes on groups of eight up to one of which some are dropped or not plain any more, which is staged; a bit for each
-/// of it that is kept. None when there are no eight plain frames any more.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn groups<F: FnMut(&mut FrameMut<'_>) -> Fate>(
-    stretch: &mut Stretch<'_>,
-    decide: &mut F,
-) -> Option<u32> {
-    let (incoming, outgoing) = (Judge::new(stretch.incoming), Judge::new(stretch.outgoing));
-    let addresses = Addresses8::new(stretch.addresses);
-    let header = _mm512_set1_epi64(stretch.header.cast_signed());
-    let command = _mm512_set1_epi64(stretch.command.cast_signed());
-    let report = _mm512_set1_epi64(tx::RS.cast_signed());
-    let (from, to, fresh, reports) = (stretch.from, stretch.to, stretch.fresh, stretch.reports);
-    let (from_slots, to_slots) = (&mut *stretch.from_slots, &mut *stretch.to_slots);
-    let (mut stage, progress) = (stretch.stage.reborrow(), &mut *stretch.progress);
-    // What is kept here is only ever written to `progress`, for the case that `decide` panics.
-    let (mut received, mut sent) = (progress.received, progress.sent);
-    let (mut bytes_in, mut bytes_out) = (bits(progress.bytes_in), bits(progress.bytes_out));
-    loop {
-        let [front, back] = eight(from, received)?;
-        let slots = chunk_mut::<_, 8>(from_slots, received)?;
-        let [to_front, to_back] = eight(to, sent)?;
-        let to_slots = chunk_mut::<_, 8>(to_slots, sent)?;
-        let fresh = chunk::<_, 8>(fresh, sent)?;
-        // ORDERING: as in `take`.
-        if back[3][1].load(Ordering::Acquire) & rx::DD == 0 {
-            return None;
-        }
-        let (a, b) = (load(front), load(back));
-        let (odd, lengths) = incoming.look(second_words(a, b));
-        if odd != 0 {
-            return None;
-        }
-        *stage.words = bits([a, b]);
-        *stage.index = *slots;
-        let kept = stage.show::<8>(decide);
-        bytes_in = _mm512_add_epi64(bytes_in, lengths);
-        progress.bytes_in = bits(bytes_in);
-        let [a, b]: [__m512i; 2] = bits(*stage.words);
-        let (odd, lengths) = outgoing.look(second_words(a, b));
-        if kept != 0xff || odd != 0 {
-            return Some(kept);
-        }
-        let index = bits(*slots);
-        let [a, b] = descriptors(addresses.of(bits(*fresh)), header);
-        store(front, a);
-        store(back, b);
-        *slots = *fresh;
-        let words = plain_words(command, lengths);
-        let lane = (1u64 << reports.after(sent)) as u8;
-        let words = _mm512_mask_or_epi64(words, lane, words, report);
-        let [a, b] = descriptors(addresses.of(index), words);
-        store(to_front, a);
-        store(to_back, b);
-        *to_slots = bits(index);
-        bytes_out = _mm512_add_epi64(bytes_out, lengths);
-        received += 8;
-        sent += 8;
-        progress.bytes_out = bits(bytes_out);
-        (progress.received, progress.sent) = (received, sent);
-        progress.last = stage.words[7][1];
-    }
-}
-
-/// Eight descriptors from `at` on, in two lines' worth.
-#[inline(always)]
-fn eight(all: &[Descriptor], at: usize) -> Option<&[[Descriptor; 4]; 2]> {
-    all.get(at..)?.as_chunks::<4>().0.first_chunk()
-}
-
 /// Word 1 of each of eight descriptors in two vectors of words 0 and 1.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn second_words(low: __m512i, high: __m512i) -> __m512i {
     _mm512_permutex2var_epi64(low, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), high)
 }
 
 /// Eight words 0 and eight words 1 as two times four descriptors.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn descriptors(first: __m512i, second: __m512i) -> [__m512i; 2] {
     let low = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
     let high = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
@@ -163,7 +65,7 @@ fn descriptors(first: __m512i, second: __m512i) -> [__m512i; 2] {
 
 /// Four descriptors, by one load.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn load(from: &[Descriptor; 4]) -> __m512i {
     // SAFETY: 64 readable bytes. They may change under the load, which is one instruction: the fence keeps the
     // compiler from ever doing it again, so that what was judged is what is used.
@@ -173,7 +75,7 @@ fn load(from: &[Descriptor; 4]) -> __m512i {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn store(to: &[Descriptor; 4], value: __m512i) {
     // SAFETY: 64 bytes of atomics, which may be written through a shared reference. The doorbell orders the store
     // before the device's look.
@@ -182,7 +84,7 @@ fn store(to: &[Descriptor; 4], value: __m512i) {
 
 /// The first `count` of eight descriptors; zeros for the others.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn load_some(from: &[Descriptor], count: usize) -> [__m512i; 2] {
     let [low, high] = words_of(count.min(from.len()));
     let first = from.as_ptr().cast();
@@ -196,7 +98,7 @@ fn load_some(from: &[Descriptor], count: usize) -> [__m512i; 2] {
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn store_some(to: &[Descriptor], count: usize, [a, b]: [__m512i; 2]) {
     let [low, high] = words_of(count.min(to.len()));
     let first = to.as_ptr().cast_mut().cast::<i64>();
@@ -221,18 +123,18 @@ struct Judge {
 
 impl Judge {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
     fn new(plain: Plain) -> Self {
         Self {
             mask: _mm512_set1_epi64(plain.mask.cast_signed()),
             base: _mm512_set1_epi64(plain.base.cast_signed()),
-            limit: _mm512_set1_epi64((0xffff << 48 | plain.spread << 32).cast_signed()),
+            limit: _mm512_set1_epi64(plain.lanes.cast_signed()),
         }
     }
 
     /// Lanes of `words` that are not those of a plain frame, four a descriptor, and the length in each.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
     fn look(self, words: __m512i) -> (u32, __m512i) {
         let kept = _mm512_and_si512(words, self.mask);
         let over = _mm512_sub_epi16(kept, self.base);
@@ -257,7 +159,7 @@ struct Addresses8 {
 
 impl Addresses8 {
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
     fn new(addresses: Addresses) -> Self {
         Self {
             first: _mm512_set1_epi64(addresses.first.cast_signed()),
@@ -266,38 +168,33 @@ impl Addresses8 {
     }
 
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
     fn of(self, index: __m256i) -> __m512i {
         let offset = _mm512_mul_epu32(_mm512_cvtepu32_epi64(index), self.stride);
         _mm512_add_epi64(offset, self.first)
     }
 }
 
-/// As the portable loop.
+/// As the portable loop. What is left after the last whole group, and the first that is not all done, are taken by mask.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
-    let whole = limit & !7;
     let next = ring.next;
-    let descriptors = window(ring.ring.all(), next, whole);
-    let slots = window_mut(&mut ring.slots, next, whole);
-    let fresh = window(&batch.free, batch.head, whole);
-    let index = window_mut(&mut batch.index, batch.entries, whole);
-    let words = window_mut(&mut batch.words, batch.entries, whole);
+    let descriptors = window(ring.ring.all(), next, limit);
+    let groups = descriptors.as_chunks::<4>().0.as_chunks::<2>().0;
+    let whole = groups.len();
+    let slots = eights_mut(&mut ring.slots, next, limit);
+    let fresh = eights(&batch.free, batch.head, limit);
+    let index = eights_mut(&mut batch.index, batch.entries, limit);
+    let words = eights_mut(&mut batch.words, batch.entries, limit);
     let judge = Judge::new(ring.plain);
     let addresses = Addresses8::new(ring.addresses);
     let header = _mm512_set1_epi64(ring.header.cast_signed());
     let mut bytes = _mm512_setzero_si512();
 
-    let descriptors = descriptors.as_chunks::<4>().0.as_chunks::<2>().0;
-    let groups = descriptors.len();
-    let slots = &mut slots.as_chunks_mut::<8>().0[..groups];
-    let fresh = &fresh.as_chunks::<8>().0[..groups];
-    let index = &mut index.as_chunks_mut::<8>().0[..groups];
-    let words = &mut words.as_chunks_mut::<4>().0.as_chunks_mut::<2>().0[..groups];
     let mut group = 0;
-    while group < groups {
-        let [front, back] = &descriptors[group];
+    while group < whole {
+        let [front, back] = &groups[group];
         // ORDERING: pairs with the device's write of the last descriptor's DD; the seven before it were written
         // earlier, and x86 does not reorder loads.
         if back[3][1].load(Ordering::Acquire) & rx::DD == 0 {
@@ -308,7 +205,7 @@ fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
         if odd != 0 {
             break;
         }
-        words[group] = [bits(a), bits(b)];
+        words[group] = bits([a, b]);
         index[group] = slots[group];
         slots[group] = fresh[group];
         let [a, b] = self::descriptors(addresses.of(bits(fresh[group])), header);
@@ -317,185 +214,156 @@ fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
         bytes = _mm512_add_epi64(bytes, lengths);
         group += 1;
     }
-    let frames = group * 8;
+    if group * 8 == limit {
+        return took(ring, batch, limit, bytes);
+    }
+
+    let rest = &descriptors[group * 8..];
+    let mut count = rest.len().min(8);
+    // ORDERING: as above.
+    if rest[count - 1][1].load(Ordering::Acquire) & rx::DD == 0 {
+        count = done(rest);
+        if count == 0 {
+            return took(ring, batch, group * 8, bytes);
+        }
+    }
+    let [a, b] = load_some(rest, count);
+    let (odd, lengths) = judge.look(second_words(a, b));
+    if any_odd(odd, count) {
+        let taken = took(ring, batch, group * 8, bytes);
+        return taken + portable::take(ring, batch, limit - taken.frames);
+    }
+    words[group] = bits([a, b]);
+    index[group] = slots[group];
+    let iova = addresses.of(bits(fresh[group]));
+    let fresh = _mm256_mask_blend_epi32(lanes(count), bits(slots[group]), bits(fresh[group]));
+    slots[group] = bits(fresh);
+    store_some(rest, count, self::descriptors(iova, header));
+    took(
+        ring,
+        batch,
+        group * 8 + count,
+        _mm512_add_epi64(bytes, lengths),
+    )
+}
+
+/// How many of the first eight descriptors are done. What a load says here is only counted: those are loaded again.
+#[cold]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn done(descriptors: &[Descriptor]) -> usize {
+    let [a, b] = load_some(descriptors, descriptors.len().min(8));
+    let done = _mm512_test_epi64_mask(second_words(a, b), _mm512_set1_epi64(rx::DD as i64));
+    done.trailing_ones() as usize
+}
+
+/// Moves on by so many frames, written into `batch` already.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn took(ring: &mut RxRing, batch: &mut Batch, frames: usize, bytes: __m512i) -> Taken {
     ring.took(batch, frames);
-    let taken = Taken {
+    Taken {
         frames,
         bytes: _mm512_reduce_add_epi64(bytes).cast_unsigned(),
-    };
-    if frames == limit {
-        return taken;
-    }
-    taken + take_rest(ring, batch, limit - frames)
-}
-
-/// What is left after the last full group: up to seven by mask where it is worth it, or one by one up to the first
-/// that is not plain.
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn take_rest(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
-    let next = ring.next;
-    let Some(descriptors) = ring.ring.all().get(next..next + limit.min(8)) else {
-        return Taken::default();
-    };
-    // How many are done …
-    let [a, b] = load_some(descriptors, limit.min(8));
-    let done = _mm512_test_epi64_mask(second_words(a, b), _mm512_set1_epi64(rx::DD as i64));
-    let count = done.trailing_ones() as usize;
-    if count < FEW {
-        return portable::take(ring, batch, limit.min(FEW));
-    }
-    // … and those again, now that they are known to be.
-    let [a, b] = load_some(descriptors, count);
-    let (odd, lengths) = Judge::new(ring.plain).look(second_words(a, b));
-    if any_odd(odd, count) {
-        return portable::take(ring, batch, limit);
-    }
-    let Some(slots) = ring
-        .slots
-        .get_mut(next..)
-        .and_then(<[_]>::first_chunk_mut::<8>)
-    else {
-        return Taken::default();
-    };
-    let Some(fresh) = batch
-        .free
-        .get(batch.head..)
-        .and_then(<[_]>::first_chunk::<8>)
-    else {
-        return Taken::default();
-    };
-    let Some(index) = batch
-        .index
-        .get_mut(batch.entries..)
-        .and_then(<[_]>::first_chunk_mut::<8>)
-    else {
-        return Taken::default();
-    };
-    let Some(words) = batch
-        .words
-        .get_mut(batch.entries..)
-        .and_then(<[_]>::first_chunk_mut::<8>)
-    else {
-        return Taken::default();
-    };
-    *words = bits([a, b]);
-    *index = *slots;
-    let fresh: __m256i = bits(*fresh);
-    let lanes = ((1u32 << count) - 1) as u8;
-    *slots = bits(_mm256_mask_blend_epi32(lanes, bits(*slots), fresh));
-    let iova = Addresses8::new(ring.addresses).of(fresh);
-    store_some(
-        descriptors,
-        count,
-        self::descriptors(iova, _mm512_setzero_si512()),
-    );
-    ring.took(batch, count);
-    Taken {
-        frames: count,
-        bytes: _mm512_reduce_add_epi64(lengths).cast_unsigned(),
     }
 }
 
-/// As the portable loop.
+/// The first `count` of eight lanes.
+const fn lanes(count: usize) -> u8 {
+    ((1u32 << count) - 1) as u8
+}
+
+/// As the portable loop. What is left after the last whole group is written by mask.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
-    let whole = limit & !7;
     let next = ring.next;
-    let descriptors = window(ring.ring.all(), next, whole);
-    let slots = window_mut(&mut ring.slots, next, whole);
-    let index = window(&batch.index, entry, whole);
-    let words = window(&batch.words, entry, whole);
+    let descriptors = window(ring.ring.all(), next, limit);
+    let groups = descriptors.as_chunks::<4>().0.as_chunks::<2>().0;
+    let whole = groups.len();
+    let slots = eights_mut(&mut ring.slots, next, limit);
+    let index = eights(&batch.index, entry, limit);
+    let words = eights(&batch.words, entry, limit);
     let judge = Judge::new(ring.plain);
     let addresses = Addresses8::new(ring.addresses);
     let command = _mm512_set1_epi64(ring.command.cast_signed());
+    let report = _mm512_set1_epi64(tx::RS.cast_signed());
+    let mut ends = ends(next);
     let mut bytes = _mm512_setzero_si512();
 
-    let descriptors = descriptors.as_chunks::<4>().0.as_chunks::<2>().0;
-    let groups = descriptors.len();
-    let slots = &mut slots.as_chunks_mut::<8>().0[..groups];
-    let index = &index.as_chunks::<8>().0[..groups];
-    let words = &words.as_chunks::<4>().0.as_chunks::<2>().0[..groups];
     let mut group = 0;
-    while group < groups {
-        let [front, back] = &descriptors[group];
-        let [a, b] = words[group];
-        let (odd, lengths) = judge.look(second_words(bits(a), bits(b)));
+    while group < whole {
+        let [front, back] = &groups[group];
+        let [a, b]: [__m512i; 2] = bits(words[group]);
+        let (odd, lengths) = judge.look(second_words(a, b));
         if odd != 0 {
-            break;
+            let taken = gave(ring, group * 8, bytes);
+            return taken + portable::put(ring, batch, entry + taken.frames, limit - taken.frames);
         }
         slots[group] = index[group];
         let iova = addresses.of(bits(index[group]));
-        let [a, b] = self::descriptors(iova, plain_words(command, lengths));
+        group += 1;
+        // The last reports, too.
+        let lanes = ends as u8 | u8::from(group * 8 == limit) << 7;
+        ends = ends.rotate_right(8);
+        let second = plain_words(command, lengths);
+        let second = _mm512_mask_or_epi64(second, lanes, second, report);
+        let [a, b] = self::descriptors(iova, second);
         store(front, a);
         store(back, b);
         bytes = _mm512_add_epi64(bytes, lengths);
-        group += 1;
     }
-    let frames = group * 8;
+    if whole * 8 == limit {
+        return gave(ring, limit, bytes);
+    }
+
+    let (rest, count) = (&descriptors[whole * 8..], limit % 8);
+    let [a, b]: [__m512i; 2] = bits(words[whole]);
+    let (odd, lengths) = judge.look(second_words(a, b));
+    if any_odd(odd, count) {
+        let taken = gave(ring, whole * 8, bytes);
+        return taken + portable::put(ring, batch, entry + taken.frames, limit - taken.frames);
+    }
+    let lanes = lanes(count);
+    let all = bits(index[whole]);
+    slots[whole] = bits(_mm256_mask_blend_epi32(lanes, bits(slots[whole]), all));
+    let second = plain_words(command, lengths);
+    let second = _mm512_mask_or_epi64(second, ends as u8 | lanes ^ lanes >> 1, second, report);
+    store_some(rest, count, self::descriptors(addresses.of(all), second));
+    let bytes = _mm512_mask_add_epi64(bytes, lanes, bytes, lengths);
+    gave(ring, limit, bytes)
+}
+
+/// Moves on by so many frames, written already.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
+fn gave(ring: &mut TxRing, frames: usize, bytes: __m512i) -> Taken {
     ring.next += frames;
-    let taken = Taken {
+    Taken {
         frames,
         bytes: _mm512_reduce_add_epi64(bytes).cast_unsigned(),
-    };
-    if frames == limit {
-        return taken;
     }
-    taken + put_rest(ring, batch, entry + frames, limit - frames)
 }
 
 /// Words 1 of plain frames of these lengths.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi1,bmi2")]
 fn plain_words(command: __m512i, lengths: __m512i) -> __m512i {
     const SHIFT: u32 = tx::PAYLEN_SHIFT;
     // The operation is x | y | z.
     _mm512_ternarylogic_epi64::<0xfe>(lengths, _mm512_slli_epi64::<SHIFT>(lengths), command)
 }
 
-/// What is left after the last full group.
-#[inline(never)]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn put_rest(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
-    let next = ring.next;
-    if !(FEW..8).contains(&limit) {
-        return portable::put(ring, batch, entry, limit);
-    }
-    let descriptors = window(ring.ring.all(), next, limit);
-    let Some(slots) = ring
-        .slots
-        .get_mut(next..)
-        .and_then(<[_]>::first_chunk_mut::<8>)
-    else {
-        return Taken::default();
-    };
-    let Some(index) = batch.index.get(entry..).and_then(<[_]>::first_chunk::<8>) else {
-        return Taken::default();
-    };
-    let Some(words) = batch.words.get(entry..).and_then(<[_]>::first_chunk::<8>) else {
-        return Taken::default();
-    };
-    let [a, b]: [__m512i; 2] = bits(*words);
-    let (odd, lengths) = Judge::new(ring.plain).look(second_words(a, b));
-    if any_odd(odd, limit) {
-        return portable::put(ring, batch, entry, limit);
-    }
-    let lanes = ((1u32 << limit) - 1) as u8;
-    let index: __m256i = bits(*index);
-    *slots = bits(_mm256_mask_blend_epi32(lanes, bits(*slots), index));
-    let iova = Addresses8::new(ring.addresses).of(index);
-    let command = _mm512_set1_epi64(ring.command.cast_signed());
-    store_some(
-        descriptors,
-        limit,
-        self::descriptors(iova, plain_words(command, lengths)),
-    );
-    let zero = _mm512_setzero_si512();
-    let lengths = _mm512_mask_add_epi64(zero, lanes, zero, lengths);
-    ring.next += limit;
-    Taken {
-        frames: limit,
-        bytes: _mm512_reduce_add_epi64(lengths).cast_unsigned(),
-    }
+/// So many elements of `slice` from `at` on, and a few more to make eights of them.
+#[inline]
+fn eights<T>(slice: &[T], at: usize, count: usize) -> &[[T; 8]] {
+    window(slice, at, count.next_multiple_of(8)).as_chunks().0
+}
+
+/// As [`eights`], to be changed.
+#[inline]
+fn eights_mut<T>(slice: &mut [T], at: usize, count: usize) -> &mut [[T; 8]] {
+    window_mut(slice, at, count.next_multiple_of(8))
+        .as_chunks_mut()
+        .0
 }

@@ -9,11 +9,12 @@
 use std::ops::Add;
 use std::sync::OnceLock;
 
+use crate::SendError;
 use crate::batch::Batch;
-use crate::forward::{self, Fate, Passed};
 use crate::rx::RxRing;
+#[cfg(target_arch = "x86_64")]
+use crate::tx::REPORT;
 use crate::tx::TxRing;
-use crate::{FrameMut, SendError};
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -28,7 +29,7 @@ mod vector;
 pub enum Simd {
     /// None in particular: every architecture.
     Portable,
-    /// AVX2: four descriptors a step.
+    /// AVX2 (and BMI, which comes with it): four descriptors a step.
     Avx2,
     /// AVX-512 (F, BW, VL): eight descriptors a step, partial groups by mask.
     Avx512,
@@ -54,10 +55,15 @@ impl Simd {
         match self {
             Self::Portable => true,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            Self::Avx2 => is_x86_feature_detected!("avx2"),
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+            }
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             Self::Avx512 => {
-                is_x86_feature_detected!("avx512f")
+                Self::Avx2.is_available()
+                    && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512vl")
             }
@@ -170,29 +176,6 @@ impl TxPath {
     }
 }
 
-/// Forwards what it can in one pass; the batch is empty.
-#[inline]
-pub(crate) fn forward(
-    rx: &mut RxRing,
-    tx: &mut TxRing,
-    batch: &mut Batch,
-    decide: &mut impl FnMut(&mut FrameMut<'_>) -> Fate,
-) -> Passed {
-    match (rx.simd(), tx.simd()) {
-        #[cfg(target_arch = "x86_64")]
-        (Simd::Avx2, Simd::Avx2) => {
-            // SAFETY: as in `receive`: the ring would not say so otherwise.
-            unsafe { avx2::forward(rx, tx, batch, decide) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        (Simd::Avx512, Simd::Avx512) => {
-            // SAFETY: as above.
-            unsafe { avx512::forward(rx, tx, batch, decide) }
-        }
-        _ => forward::portable(rx, tx, batch, decide),
-    }
-}
-
 /// What a loop did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Taken {
@@ -214,10 +197,19 @@ impl Add for Taken {
     }
 }
 
-/// Below this the vector loops cost more than they save.
-pub(crate) const FEW: usize = 4;
+/// Below this the vector loops cost more than they save: for one frame there are calls of their own.
+pub(crate) const FEW: usize = 2;
 /// Entries past the end of arrays that a vector may read and write, so that partial groups need no loop.
 pub(crate) const SLACK: usize = 8;
+
+/// A bit for each of the slots from `next` on that ends a block and reports; every 32 slots the same again.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "below 32")]
+const fn ends(next: usize) -> u32 {
+    const { assert!(REPORT == 32, "a bit a slot") };
+    (1u32 << 31).rotate_right((next % REPORT) as u32)
+}
 
 /// What makes a word 1 that of a plain frame: certain bits set, others clear, a length between two bounds.
 ///
@@ -229,6 +221,9 @@ pub(crate) struct Plain {
     base: u64,
     /// Largest length less the smallest.
     spread: u64,
+    /// The same in 16-bit lanes: the most that each may be, a VLAN tag anything.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for vectors"))]
+    lanes: u64,
 }
 
 impl Plain {
@@ -236,10 +231,12 @@ impl Plain {
     pub(crate) fn new(set: u64, clear: u64, min: usize, max: usize) -> Self {
         // A length has 16 bits.
         let (min, max) = (min.min(0xffff), max.clamp(min, 0xffff));
+        let spread = (max - min) as u64;
         Self {
             mask: set | clear | 0xffff << 32,
             base: set | (min as u64) << 32,
-            spread: (max - min) as u64,
+            spread,
+            lanes: 0xffff << 48 | spread << 32,
         }
     }
 

@@ -3,15 +3,19 @@
 use super::{NO_BUFFER, REPORT, TxRing};
 use crate::batch::Batch;
 use crate::desc::tx;
+use crate::lines::{chunk, chunk_mut};
 
 /// What is out of the ordinary about slots in flight, a word for each block of [`REPORT`] slots.
 ///
 /// The low half has a bit for slots that report besides the last of the block, the high half for slots that are not
 /// the end of a frame: contexts, and buffers that are followed by more of their frame. The last slot of a block
-/// reports unless it is one of those.
+/// reports unless it is one of those, and the last slot in flight always does; other ends of calls report too, but
+/// nobody looks there.
 pub(super) struct Marks {
     blocks: Box<[u64]>,
     odd: usize,
+    /// Bits set.
+    set: usize,
 }
 
 impl Marks {
@@ -19,6 +23,7 @@ impl Marks {
         Self {
             blocks: vec![0; size.div_ceil(REPORT)].into_boxed_slice(),
             odd: 0,
+            set: 0,
         }
     }
 
@@ -27,73 +32,96 @@ impl Marks {
         self.odd
     }
 
-    #[inline]
     pub(super) fn report(&mut self, slot: usize) {
-        self.blocks[slot / REPORT] |= 1 << (slot % REPORT);
+        self.set(slot, slot % REPORT);
     }
 
     pub(super) fn set_odd(&mut self, slot: usize) {
-        self.blocks[slot / REPORT] |= 1 << (slot % REPORT + REPORT);
+        self.set(slot, slot % REPORT + REPORT);
         self.odd += 1;
     }
 
+    /// Sets a bit that no slot in flight can have set before.
+    fn set(&mut self, slot: usize, bit: usize) {
+        self.blocks[slot / REPORT] |= 1 << bit;
+        self.set += 1;
+    }
+
+    /// Whether everything in flight is as usual.
     #[inline]
+    const fn none(&self) -> bool {
+        self.set == 0
+    }
+
     fn has_odd(&self, block: usize) -> bool {
         self.blocks[block] >> REPORT != 0
     }
 
     /// Forgets `count` slots from `slot` on, all in one block.
-    #[inline]
     fn forget(&mut self, slot: usize, count: usize) {
         let bits = ((1u64 << count) - 1) << (slot % REPORT);
         let block = &mut self.blocks[slot / REPORT];
         self.odd -= (*block >> REPORT & bits).count_ones() as usize;
-        *block &= !(bits | bits << REPORT);
-    }
-
-    /// Forgets a block without odd slots.
-    #[inline]
-    fn forget_block(&mut self, block: usize) {
-        self.blocks[block] = 0;
+        let bits = bits | bits << REPORT;
+        self.set -= (*block & bits).count_ones() as usize;
+        *block &= !bits;
     }
 
     pub(super) fn clear(&mut self) {
         self.blocks.fill(0);
         self.odd = 0;
+        self.set = 0;
     }
 }
 
 impl TxRing {
     /// Takes finished blocks back into the free list of `batch`: as many as it has use for, or as it takes to make
     /// room for `entries` descriptors.
-    #[inline]
-    pub(super) fn reclaim_blocks(&mut self, batch: &mut Batch, entries: usize) {
-        while self.free < self.lazy
-            && (batch.cached() + REPORT <= batch.keep || self.free < entries)
-            && self.reclaim_block(batch)
-        {}
+    #[inline(always)]
+    pub(super) fn reclaim_some(&mut self, batch: &mut Batch, entries: usize) {
+        while self.free < self.lazy && batch.cached() + REPORT <= batch.keep {
+            if !self.reclaim_block(batch) {
+                return;
+            }
+        }
+        if self.free < entries {
+            self.make_room(batch, entries);
+        }
+    }
+
+    /// Takes back more than there is use for.
+    #[cold]
+    #[inline(never)]
+    fn make_room(&mut self, batch: &mut Batch, entries: usize) {
+        while self.free < entries && self.reclaim_block_or_part(batch) {}
     }
 
     /// Takes the block at `clean` back, or what is left of it, if all of it is finished and in flight.
     #[inline]
+    fn reclaim_block_or_part(&mut self, batch: &mut Batch) -> bool {
+        batch.trim();
+        self.free < self.lazy && self.reclaim_block(batch) || self.reclaim_part(batch)
+    }
+
+    /// Takes the block at `clean` back, or what is left of it, if all of it is finished. There is a whole block in
+    /// flight, and room in the free list.
+    #[inline(always)]
     fn reclaim_block(&mut self, batch: &mut Batch) -> bool {
-        let (clean, block) = (self.clean, self.clean / REPORT);
-        let end = clean + REPORT;
+        let (clean, end) = (self.clean, self.clean + REPORT);
         let whole = clean.is_multiple_of(REPORT) && end <= self.ring.size();
-        if !whole || self.marks.has_odd(block) || self.free >= self.lazy {
+        if !whole || !self.marks.none() {
             return self.reclaim_part(batch);
         }
         if self.ring.done_word(end - 1) & tx::DD == 0 {
             return false;
         }
-        batch.trim();
-        let slots = self.slots[clean..].first_chunk::<REPORT>();
-        let (Some(slots), Some(head)) = (slots, batch.head.checked_sub(REPORT)) else {
+        let slots = chunk::<_, REPORT>(&self.slots, clean);
+        let head = batch.head.wrapping_sub(REPORT);
+        let (Some(slots), Some(free)) = (slots, chunk_mut(&mut batch.free, head)) else {
             return false;
         };
-        batch.free[head..][..REPORT].copy_from_slice(slots);
+        *free = *slots;
         batch.head = head;
-        self.marks.forget_block(block);
         self.free += REPORT;
         self.clean = if end == self.ring.size() { 0 } else { end };
         true
@@ -125,7 +153,7 @@ impl TxRing {
             return 0;
         }
         let before = self.used();
-        while self.reclaim_block(batch) {}
+        while self.reclaim_block_or_part(batch) {}
         self.reclaim_reported(|indices| batch.give_back(indices));
         batch.trim();
         before - self.used()
@@ -157,7 +185,7 @@ impl TxRing {
         ((slot / REPORT + 1) * REPORT).min(self.ring.size())
     }
 
-    /// How far from `clean` the next slot is that was asked to report.
+    /// How far from `clean` the next slot is whose report is looked at.
     fn next_report(&self) -> Option<usize> {
         let (size, used) = (self.ring.size(), self.used());
         let mut distance = 0;
@@ -171,11 +199,17 @@ impl TxRing {
             let ahead = reports >> (slot % REPORT);
             if ahead != 0 {
                 distance += ahead.trailing_zeros() as usize;
-                return (distance < used).then_some(distance);
+                if distance < used {
+                    return Some(distance);
+                }
+                break;
             }
             distance += last - slot + 1;
         }
-        None
+        // The last slot in flight, unless that is the context of frames yet to come.
+        let last = (self.clean + used.checked_sub(1)?) % size;
+        let odd = self.marks.blocks[last / REPORT] >> (last % REPORT + REPORT) & 1 == 1;
+        (!odd).then_some(used - 1)
     }
 
     /// Gives up `count` slots from `clean` on: their buffers go to `take`.

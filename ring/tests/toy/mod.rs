@@ -10,6 +10,17 @@ use vfnic_ring::{
     TxRing,
 };
 
+/// How many cases of a property to try: fewer where every instruction is emulated.
+pub const fn cases(usual: u32) -> u32 {
+    if cfg!(miri) {
+        2
+    } else if cfg!(target_arch = "x86_64") {
+        usual
+    } else {
+        usual / 16
+    }
+}
+
 pub fn memory(len: usize, iova: u64) -> DmaRegion {
     DmaRegion::new(Arc::new(HeapDma::new(len, Iova(iova)).expect("memory")))
 }
@@ -215,6 +226,16 @@ impl Toy {
     /// The receive ring's memory and the buffers', for a device that does as it likes.
     pub fn memory(&self) -> [DmaRegion; 2] {
         [self.rx_ring.clone(), self.buffers.clone()]
+    }
+
+    /// Every bit that the driver and the card have written to rings and tails.
+    pub fn bits(&self) -> Vec<u64> {
+        let rings = [&self.rx_ring, &self.tx_ring];
+        let words = rings.iter().flat_map(|ring| ring.words());
+        let words = words.map(|word| word.load(Ordering::Acquire));
+        words
+            .chain([self.tail(0).into(), self.tail(16).into()])
+            .collect()
     }
 
     /// What a reset does to the card's own indices.
