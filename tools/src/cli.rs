@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 
 use crate::apps;
 use crate::commands::{bench, check, demo, on_host, ping, probe, sim, watch};
-use crate::output;
+use crate::{output, privilege};
 
 /// Exit status of a command that was understood and failed.
 pub const FAILURE: u8 = 1;
@@ -56,6 +56,14 @@ enum Command {
     Sim(sim::Args),
     Watch(watch::Args),
     Bench(bench::Args),
+}
+
+impl Command {
+    /// Whether it needs no more privilege than the driver does. The others look into or change the host, serve a card
+    /// with an uplink of the host's, or count cycles.
+    const fn moves_frames(&self) -> bool {
+        !matches!(self, Self::Host(_) | Self::Sim(_) | Self::Bench(_))
+    }
 }
 
 /// A command line that can be parsed and makes no sense all the same; ends with status 2.
@@ -118,6 +126,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     start_log(cli.verbose);
+    if cli.command.moves_frames() {
+        privilege::drop_spare();
+    }
     let result = match cli.command {
         Command::Host(command) => command.run(),
         Command::Demo(args) => demo::run(args),

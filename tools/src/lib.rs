@@ -15,6 +15,7 @@ pub mod drops;
 pub mod host;
 pub mod live;
 pub mod output;
+pub mod privilege;
 pub mod report;
 pub mod roles;
 pub mod traffic;

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use vfnic_backend::vfio_user::UserOptions;
-use vfnic_backend::{OpenOptions, Sysfs};
+use vfnic_backend::{OpenOptions, PciAddress, Sysfs};
 use vfnic_hw::{DmaRequest, Model, PciFunction};
 use vfnic_ring::{Pool, PoolConfig};
 
@@ -69,7 +69,7 @@ impl Port {
             vf_token: parsed.vf_token_on(&System::this(), *address)?,
             ..OpenOptions::default()
         };
-        check_identity(&Sysfs::new(&options.sysfs), &address.to_string())?;
+        check_identity(&Sysfs::new(&options.sysfs), *address)?;
         let function = vfnic_backend::open(&address.to_string(), &options)?;
         Self::from_function(function, config)
     }
@@ -137,13 +137,12 @@ impl Port {
 
 /// Says what a function is before anybody is told to bind it: binding a PF, or somebody else's device, to vfio-pci
 /// would take it away from whoever uses it.
-fn check_identity(sysfs: &Sysfs, address: &str) -> Result<(), Error> {
-    let ids = address.parse().ok().and_then(|address| sysfs.ids(address));
-    match ids {
+fn check_identity(sysfs: &Sysfs, address: PciAddress) -> Result<(), Error> {
+    match sysfs.ids(address) {
         // The ids of VFs read all-ones where the kernel does not mend them (ixgbevf.md §2.2).
         None | Some((0xffff, _)) => Ok(()),
         Some((vendor, device)) if Model::from_vf_ids(vendor, device).is_some() => Ok(()),
-        Some((vendor, device)) => Err(not_ours(address.to_owned(), vendor, device)),
+        Some((vendor, device)) => Err(not_ours(address.to_string(), vendor, device)),
     }
 }
 

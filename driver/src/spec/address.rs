@@ -1,58 +1,11 @@
-//! PCI addresses, and patterns of them.
+//! Patterns of PCI addresses.
 
 use std::fmt;
-use std::str::FromStr;
+
+use vfnic_backend::PciAddress;
 
 use super::SpecError;
 use super::parse::Cursor;
-
-/// The address of a PCI function: domain, bus, device, function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PciAddress {
-    domain: u32,
-    bus: u8,
-    device: u8,
-    function: u8,
-}
-
-impl PciAddress {
-    /// An address; `None` when the device is above 31 or the function above 7.
-    #[must_use]
-    pub const fn new(domain: u32, bus: u8, device: u8, function: u8) -> Option<Self> {
-        if device > 31 || function > 7 {
-            return None;
-        }
-        Some(Self {
-            domain,
-            bus,
-            device,
-            function,
-        })
-    }
-}
-
-impl fmt::Display for PciAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:04x}:{:02x}:{:02x}.{:x}",
-            self.domain, self.bus, self.device, self.function
-        )
-    }
-}
-
-impl FromStr for PciAddress {
-    type Err = SpecError;
-
-    /// Reads `0000:31:10.1` or `31:10.1`, all numbers hexadecimal.
-    fn from_str(text: &str) -> Result<Self, SpecError> {
-        let pattern = PciPattern::parse(text)?;
-        pattern.exact().ok_or_else(|| {
-            let at = text.find('*').unwrap_or(0);
-            SpecError::new(text, at, "a `*` where one device was wanted", super::HINT)
-        })
-    }
-}
 
 /// Addresses by Nova's grammar: any part may be `*`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +44,13 @@ impl PciPattern {
     /// The address, when no part is left open.
     pub(super) const fn exact(&self) -> Option<PciAddress> {
         match (self.domain, self.bus, self.device, self.function) {
-            (Some(domain), Some(bus), Some(device), Some(function)) => {
-                PciAddress::new(domain, bus, device, function)
-            }
+            // Within their bits: that was looked at when they were read.
+            (Some(domain), Some(bus), Some(device), Some(function)) => Some(PciAddress {
+                domain,
+                bus,
+                device,
+                function,
+            }),
             _ => None,
         }
     }

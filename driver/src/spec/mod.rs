@@ -20,9 +20,10 @@ use std::str::FromStr;
 
 use vfnic_hw::Model;
 
-pub use address::{PciAddress, PciPattern};
+pub use address::PciPattern;
 use parse::Cursor;
 pub use resolve::System;
+pub use vfnic_backend::PciAddress;
 
 /// The grammar in one line.
 const HINT: &str = "a device is written as 0000:31:10.1, 31:10.1, eth0#0,2-7, *:31:12.*, k8s:RESOURCE[/i], vfio-user:PATH or sim:82599[?key=value&…]";

@@ -47,7 +47,7 @@ pub fn read(
         .with_context(|| format!("cannot read {name}"))?;
     let file = BufReader::new(file);
     if magic == [0x0a, 0x0d, 0x0d, 0x0a] {
-        read_ng(file, &name.to_string(), &mut take)
+        read_ng(file, path, &mut take)
     } else {
         read_classic(file, &name.to_string(), &mut take)
     }
@@ -62,8 +62,12 @@ fn read_classic(
         PcapReader::new(file).with_context(|| format!("{name} is neither pcapng nor pcap"))?;
     check_link(name, reader.header().datalink)?;
     let mut number = 1u64;
+    // Of the file's header, and of each record's.
+    let mut offset = 24;
     while let Some(packet) = reader.next_packet() {
-        let packet = packet.with_context(|| format!("{name}: frame {number} is damaged"))?;
+        let packet = packet
+            .with_context(|| format!("{name}: frame {number}, at byte {offset}, is damaged"))?;
+        offset += 16 + packet.data.len() as u64;
         take(Record {
             nanoseconds: u64::try_from(packet.timestamp.as_nanos()).unwrap_or(u64::MAX),
             data: &packet.data,
@@ -76,15 +80,21 @@ fn read_classic(
 
 fn read_ng(
     file: impl Read,
-    name: &str,
+    path: &Path,
     take: &mut dyn FnMut(Record<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
+    let name = &path.display().to_string();
     let mut reader = PcapNgReader::new(file).with_context(|| format!("cannot read {name}"))?;
     // Units of each interface, in the present section.
     let mut units: Vec<Unit> = Vec::new();
+    // The section's header is block 0, and read.
     let mut number = 1u64;
     while let Some(block) = reader.next_block() {
-        let block = block.with_context(|| format!("{name}: block {number} is damaged"))?;
+        let block = block.with_context(|| {
+            let place = offset_of_block(path, number)
+                .map_or_else(String::new, |offset| format!(", at byte {offset},"));
+            format!("{name}: block {number}{place} is damaged")
+        })?;
         number += 1;
         match block {
             Block::SectionHeader(_) => units.clear(),
@@ -111,6 +121,29 @@ fn read_ng(
         }
     }
     Ok(())
+}
+
+/// Where block `number` of a pcapng file begins: the reader does not tell, so the lengths before it are added up.
+fn offset_of_block(path: &Path, number: u64) -> Option<u64> {
+    let mut file = File::open(path).ok()?;
+    let (mut offset, mut big) = (0u64, false);
+    for _ in 0..number {
+        file.seek(SeekFrom::Start(offset)).ok()?;
+        let mut head = [0; 12];
+        file.read_exact(&mut head).ok()?;
+        let [a, b, c, d] = [head[4], head[5], head[6], head[7]];
+        // A section says which way round its numbers are.
+        if head[..4] == [0x0a, 0x0d, 0x0d, 0x0a] {
+            big = head[8..] == [0x1a, 0x2b, 0x3c, 0x4d];
+        }
+        let len = if big {
+            u32::from_be_bytes([a, b, c, d])
+        } else {
+            u32::from_le_bytes([a, b, c, d])
+        };
+        offset += u64::from(len);
+    }
+    Some(offset)
 }
 
 fn check_link(name: &str, link: DataLink) -> anyhow::Result<()> {

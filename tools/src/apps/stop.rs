@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use serde::Serialize;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 /// Why a run ended.
@@ -17,13 +17,15 @@ pub enum End {
     Duration,
     /// It had done as much as it was told to.
     Count,
-    /// SIGINT or SIGTERM came.
+    /// SIGINT, SIGTERM or SIGHUP came.
     Signal,
     /// The device went away.
     Gone,
+    /// What was to be written could not be.
+    Failed,
 }
 
-/// When a run is to end. A first SIGINT or SIGTERM ends it in good order, with its report; a second one at once.
+/// When a run is to end. A first SIGINT, SIGTERM or SIGHUP ends it in good order, with its report; a second one at once.
 #[derive(Debug)]
 pub struct Stop {
     signal: Arc<AtomicBool>,
@@ -39,7 +41,11 @@ impl Stop {
     /// When signals cannot be caught.
     pub fn new(duration: Option<Duration>) -> anyhow::Result<Self> {
         let signal = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM] {
+        for number in [SIGINT, SIGTERM, SIGHUP] {
+            // Under nohup a terminal that goes away is to be no reason to end.
+            if number == SIGHUP && is_ignored(SIGHUP) {
+                continue;
+            }
             // In this order: the default action waits for a flag that only the second registration sets.
             flag::register_conditional_default(number, Arc::clone(&signal))
                 .and_then(|_| flag::register(number, Arc::clone(&signal)))
@@ -79,6 +85,17 @@ impl Stop {
             most.min(duration.saturating_sub(self.elapsed()))
         })
     }
+}
+
+/// Whether whoever started this process had it ignore a signal.
+fn is_ignored(number: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    // Signal 1 is bit 0.
+    mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
 }
 
 #[cfg(test)]

@@ -73,6 +73,9 @@ impl Common {
         let functions = select::functions(&host, &self.spec)?;
         // All are looked at before one is touched.
         for function in &functions {
+            if function.is_on_vfio() == driver.is_some() {
+                continue;
+            }
             refuse_if_needed(function, self.force)?;
             if driver.is_some() && function.iommu_group.is_none() {
                 anyhow::bail!(

@@ -163,9 +163,16 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         stop,
         ports,
     };
-    let end = run.capture(&mut poller, batch)?;
+    let end = run.capture(&mut poller, batch);
     drop(poller);
-    run.finish(end)
+    match end {
+        Ok(end) => run.finish(end),
+        // A full disk ends the capture and not its report: what is in the file by now counts.
+        Err(error) => {
+            run.finish(End::Failed)?;
+            Err(error)
+        }
+    }
 }
 
 /// A run.
@@ -277,7 +284,7 @@ impl Run {
     }
 
     fn finish(mut self, ended_by: End) -> anyhow::Result<Outcome> {
-        if let Some(writer) = &mut self.writer {
+        if let Some(writer) = self.writer.as_mut().filter(|_| ended_by != End::Failed) {
             writer.flush()?;
         }
         let port = &self.ports.all()[0];

@@ -11,7 +11,7 @@ use vfnic::MacAddr;
 
 /// What a PF's driver says about one VF. What it does not say is `None`: not every driver has every knob.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct VfSettings {
     /// The address the administrator set; all zero when none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,7 +234,18 @@ impl RecordedLinks {
     }
 
     fn load(&self) -> io::Result<Record> {
-        Ok(serde_json::from_str(&super::try_text(&self.file)?)?)
+        let bad = |what: String| {
+            let what = format!("{}: {what}", self.file.display());
+            io::Error::new(io::ErrorKind::InvalidData, what)
+        };
+        let size = fs::metadata(&self.file)?.len();
+        if size > super::LARGEST {
+            return Err(bad(format!(
+                "{size} bytes are too many for a record of VFs"
+            )));
+        }
+        // Line and column are the parser's.
+        serde_json::from_str(&super::try_text(&self.file)?).map_err(|error| bad(error.to_string()))
     }
 }
 
@@ -251,6 +262,12 @@ impl Links for RecordedLinks {
             .get_mut(interface)
             .and_then(|vfs| vfs.get_mut(&vf))
             .ok_or_else(|| io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error()))?;
+        // A knob that the driver did not speak of it does not have.
+        if setting.undo(settings).is_none() {
+            return Err(io::Error::from_raw_os_error(
+                rustix::io::Errno::OPNOTSUPP.raw_os_error(),
+            ));
+        }
         setting.apply(settings);
         fs::write(&self.file, serde_json::to_string_pretty(&record)?)
     }

@@ -37,12 +37,12 @@ impl Vendor {
         }
     }
 
-    /// The kernel option that switches it on.
+    /// The kernel option that switches it on, where one is needed: AMD's is on by itself.
     #[must_use]
-    pub const fn option(self) -> &'static str {
+    pub const fn option(self) -> Option<&'static str> {
         match self {
-            Self::Amd => "amd_iommu=on",
-            _ => "intel_iommu=on",
+            Self::Intel => Some("intel_iommu=on"),
+            Self::Amd | Self::Other => None,
         }
     }
 }
@@ -90,7 +90,7 @@ impl Machine {
         };
         let vendor = match field("vendor_id") {
             "GenuineIntel" => Vendor::Intel,
-            "AuthenticAMD" => Vendor::Amd,
+            "AuthenticAMD" | "HygonGenuine" => Vendor::Amd,
             _ => Vendor::Other,
         };
         let tables = host.names("/sys/firmware/acpi/tables");
@@ -138,10 +138,10 @@ impl Machine {
         }
     }
 
-    /// The word of the command line that is `name` or `name=…`.
+    /// The word of the command line that is `name` or `name=…`; the last one counts.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {
-        self.command_line.split_whitespace().find_map(|word| {
+        self.command_line.split_whitespace().rev().find_map(|word| {
             let rest = word.strip_prefix(name)?;
             if rest.is_empty() {
                 Some(rest)
@@ -157,21 +157,23 @@ impl Machine {
         ["intel_iommu", "amd_iommu", "iommu"]
             .iter()
             .find_map(|name| {
-                let off = self
-                    .option(name)?
-                    .split(',')
-                    .any(|value| value == "off" || value == "noforce");
+                let off = self.option(name)?.split(',').any(|value| value == "off");
                 off.then(|| format!("{name}={}", self.option(name).unwrap_or_default()))
             })
     }
 
-    /// Whether the command line asks for an IOMMU.
+    /// Whether the kernel has been told to use an IOMMU, or needs not be.
     #[must_use]
     pub fn switched_on(&self) -> bool {
-        ["intel_iommu", "amd_iommu"].iter().any(|name| {
-            self.option(name)
-                .is_some_and(|values| values.split(',').any(|value| value == "on"))
-        })
+        let Some((name, _)) = self
+            .vendor
+            .option()
+            .and_then(|option| option.split_once('='))
+        else {
+            return true;
+        };
+        self.option(name)
+            .is_some_and(|values| values.split(',').any(|value| value == "on"))
     }
 }
 

@@ -27,7 +27,7 @@ use vfnic::backend::{PciAddress, Sysfs};
 use links::{Links, NoLinks, RecordedLinks};
 
 /// A file that is read in full has at most this many bytes; those of /proc and /sys have far fewer.
-const LARGEST: u64 = 1 << 20;
+pub(crate) const LARGEST: u64 = 1 << 20;
 
 /// Which host to look at.
 #[derive(Clone, Debug, Default, Args)]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod manual;
+mod options;
 mod run;
 mod sim;
 mod syscalls;

@@ -158,3 +158,202 @@ fn knobs_turn_and_words_that_make_no_sense_do_not() {
         assert!(error(&tree, &arguments, status).contains(word), "{words:?}");
     }
 }
+
+/// A record of VFs that is not there, too large, binary, or has keys nobody knows.
+#[test]
+fn t2_a_record_that_cannot_be_read_is_said_with_its_line() {
+    for (content, words) in [
+        (None, &["no links.json"][..]),
+        (
+            Some(b"\x7fELF\x02\x01\x01".to_vec()),
+            &["links.json", "line 1"],
+        ),
+        (
+            Some(b"{\n  \"eno1\": {\n    \"0\": {\"colour\": \"red\"}\n  }\n}".to_vec()),
+            &["links.json", "`colour`", "line 3"],
+        ),
+        (
+            Some(b"{\"eno1\": {\"zero\": {}}}".to_vec()),
+            &["links.json", "line 1"],
+        ),
+        (Some(b"{\"eno1\": {".to_vec()), &["links.json", "line 1"]),
+    ] {
+        let tree = trees::i350();
+        match content {
+            None => tree.remove("links.json"),
+            Some(content) => tree.write("links.json", content),
+        }
+        let text = error(&tree, &["set", "eno1", "vf", "0", "trust", "on"], 1);
+        for word in words {
+            assert!(text.contains(word), "no `{word}` in {text}");
+        }
+    }
+    // 1 GiB, of which nothing but the size is looked at.
+    let tree = trees::i350();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(tree.path("links.json"));
+    file.expect("a file").set_len(1 << 30).expect("a hole");
+    let text = error(&tree, &["set", "eno1", "vf", "0", "trust", "on"], 1);
+    assert!(text.contains("1073741824 bytes are too many"), "{text}");
+}
+
+/// Every file and link of a tree: what a refusal or a dry run must leave as it was.
+fn contents(tree: &Tree) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    fn below(folder: &std::path::Path, all: &mut Vec<(std::path::PathBuf, Vec<u8>)>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten() {
+            let path = entry.path();
+            if let Ok(target) = fs::read_link(&path) {
+                all.push((path, target.into_os_string().into_encoded_bytes()));
+            } else if path.is_dir() {
+                below(&path, all);
+            } else {
+                let bytes = fs::read(&path).expect("a file");
+                all.push((path, bytes));
+            }
+        }
+    }
+    let mut all = Vec::new();
+    below(tree.root(), &mut all);
+    all.sort();
+    all
+}
+
+#[test]
+fn a_dry_run_of_every_change_changes_nothing() {
+    let tree = trees::i350();
+    let before = contents(&tree);
+    for (arguments, wanted) in [
+        (
+            &["unbind", "eno1#0"][..],
+            "echo '' > /sys/bus/pci/devices/0000:04:10.0/driver_override\n\
+             echo '0000:04:10.0' > /sys/bus/pci/devices/0000:04:10.0/driver/unbind\n\
+             echo '0000:04:10.0' > /sys/bus/pci/drivers_probe\n",
+        ),
+        (
+            // Another number is only to be had by way of none.
+            &["provision", "eno1", "3"],
+            "echo '0' > /sys/bus/pci/devices/0000:04:00.0/sriov_numvfs\n\
+             echo '3' > /sys/bus/pci/devices/0000:04:00.0/sriov_numvfs\n",
+        ),
+        (
+            &["set", "eno1", "vf", "2", "trust", "on", "vlan", "7"],
+            "ip link set eno1 vf 2 trust on\nip link set eno1 vf 2 vlan 7\n",
+        ),
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.push("--dry-run");
+        assert_eq!(output(&tree, &arguments, 0), wanted, "{arguments:?}");
+    }
+    assert!(contents(&tree) == before, "something was written");
+}
+
+/// Routes of both families, a bridge: each refuses, and nothing is written; `--force` does it all the same.
+#[test]
+fn an_interface_that_carries_something_is_refused() {
+    let route = "Iface\tDestination\nens1f0v1\t0002000A\t00000000\n";
+    let ipv6 = "20010db8000000000000000000000000 40 00000000000000000000000000000000 00 \
+                00000000000000000000000000000000 00000100 00000001 00000000 00000001 ens1f0v1\n";
+    let link_local = "fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
+                      00000000000000000000000000000000 00000100 00000001 00000000 00000001 ens1f0v1\n";
+    for (file, text, word) in [
+        ("proc/net/route", route, "10.0.2.0"),
+        ("proc/net/ipv6_route", ipv6, "20010db8"),
+    ] {
+        let tree = trees::i82599();
+        tree.write(file, text);
+        let before = contents(&tree);
+        let said = error(&tree, &["bind", FREE], 1);
+        assert!(said.contains(word) && said.contains("--force"), "{said}");
+        let said = error(&tree, &["provision", "ens1f0", "0"], 1);
+        assert!(said.contains("would go"), "{said}");
+        assert!(contents(&tree) == before, "{file}: something was written");
+        let _kernel = Kernel::of(&tree, "ixgbevf");
+        output(&tree, &["bind", FREE, "--force"], 0);
+        assert_eq!(driver(&tree, FREE).as_deref(), Some("vfio-pci"));
+    }
+    let tree = trees::i82599();
+    tree.link("sys/class/net/ens1f0v1/master", "sys/class/net/br0");
+    assert!(error(&tree, &["bind", FREE], 1).contains("part of `br0`"));
+    // What every interface has is no use of it.
+    let tree = trees::i82599();
+    tree.write("proc/net/ipv6_route", link_local);
+    let _kernel = Kernel::of(&tree, "ixgbevf");
+    output(&tree, &["bind", FREE], 0);
+}
+
+/// VFs appear a while after the number was written; the command returns when they are there.
+#[test]
+fn provision_waits_until_the_vfs_are_there() {
+    let tree = trees::card_without_vfs();
+    let pf = tree.path("sys/bus/pci/devices/0000:04:00.0");
+    let kernel = std::thread::spawn(move || {
+        while fs::read_to_string(pf.join("sriov_numvfs"))
+            .expect("a file")
+            .trim()
+            != "2"
+        {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        for number in 0..2 {
+            std::thread::sleep(std::time::Duration::from_millis(150));
+            let vf = pf.with_file_name(format!("0000:04:10.{}", 4 * number));
+            fs::create_dir(&vf).expect("a function");
+            std::os::unix::fs::symlink(&vf, pf.join(format!("virtfn{number}"))).expect("a link");
+        }
+    });
+    let text = output(&tree, &["provision", "eno1", "2"], 0);
+    kernel.join().expect("VFs");
+    assert_eq!(text, "VF 0: 0000:04:10.0\nVF 1: 0000:04:10.4\n");
+}
+
+/// A driver that has one knob and not the other: the first is turned back.
+#[test]
+fn knobs_are_turned_back_when_a_later_one_is_refused() {
+    let tree = trees::i350();
+    let said = error(
+        &tree,
+        &[
+            "set",
+            "eno1",
+            "vf",
+            "1",
+            "trust",
+            "on",
+            "mac",
+            "02:00:00:00:00:aa",
+            "query_rss",
+            "on",
+        ],
+        1,
+    );
+    assert!(
+        said.contains("query_rss on failed; nothing is changed"),
+        "{said}"
+    );
+    let text = output(&tree, &["list", "eno1#1", "--style", "json"], 0);
+    assert!(
+        text.contains("\"trust\":false") && text.contains("02:00:00:00:00:01"),
+        "{text}"
+    );
+}
+
+/// One of several cannot be had: it is said before another is touched. One that is there already is nobody's trouble.
+#[test]
+fn what_is_refused_among_several_is_refused_before_the_first_is_touched() {
+    let tree = trees::i82599();
+    tree.write(
+        "proc/net/route",
+        "Iface\tDestination\nens1f0v1\t0002000A\t00000000\n",
+    );
+    let before = contents(&tree);
+    assert!(error(&tree, &["unbind", "ens1f0#0-2"], 1).contains("pid 4242"));
+    assert!(error(&tree, &["bind", "ens1f0#1-2"], 1).contains("a route through it"));
+    assert!(contents(&tree) == before, "something was written");
+    let _kernel = Kernel::of(&tree, "ixgbevf");
+    let text = output(&tree, &["bind", "ens1f0#0,2"], 0);
+    assert_eq!(
+        text,
+        "0000:31:10.0: nothing to do\n0000:31:10.4: bound to vfio-pci\n"
+    );
+}

@@ -34,6 +34,10 @@ use crate::traffic::{
 /// which is the moment it writes it back, to the application's hands; the round trip generator, forwarder, sink, from the
 /// scheduled departure; and, to compare with, one thread waking another through an eventfd.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  vfnic bench latency
+  vfnic bench latency --model x550 --mode poll --rate 10k --hlog latency.hlog")]
 pub(super) struct Args {
     /// Card model
     #[arg(

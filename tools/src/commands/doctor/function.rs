@@ -1,14 +1,16 @@
 //! Checks of one function.
 
-use std::os::unix::fs::MetadataExt;
-
 use super::{Finding, Verdict};
 use crate::host::Host;
 use crate::host::function::{Function, GroupMember, Role};
 use crate::host::machine::Machine;
 
+/// Whether it can be opened: nodes, holders, tokens.
+mod access;
 /// Reads capability registers of the port above a function.
 mod acs;
+/// Its PF and what that has set for it.
+mod pf;
 
 pub(super) fn checks(host: &Host, machine: &Machine, function: &Function) -> Vec<Finding> {
     let about = &function.address;
@@ -21,16 +23,16 @@ pub(super) fn checks(host: &Host, machine: &Machine, function: &Function) -> Vec
     }
     findings.push(binding(function));
     if function.is_on_vfio() {
-        findings.push(node(host, function));
-        findings.push(holder(host, function));
+        findings.push(access::node(host, function));
+        findings.push(access::holder(function));
     }
-    findings.push(token(host, function));
-    let pf = pf(host, function);
-    let seen = pf.code != Some("VF-PF-OUT-OF-SIGHT");
-    findings.push(pf);
+    findings.push(access::token(host, function));
+    let up = pf::up(host, function);
+    let seen = up.code != Some("VF-PF-OUT-OF-SIGHT");
+    findings.push(up);
     if seen {
-        findings.push(link(host, function));
-        findings.extend(settings(host, function));
+        findings.push(pf::link(host, function));
+        findings.extend(pf::settings(host, function));
     }
     debug_assert!(findings.iter().all(|finding| &finding.about == about));
     findings
@@ -230,259 +232,4 @@ fn binding(function: &Function) -> Finding {
         )),
         None => finding.mend(format!("vfnic bind {about}")),
     }
-}
-
-/// CAP_DAC_OVERRIDE: file modes do not apply.
-const DAC_OVERRIDE: u32 = 1;
-
-fn node(host: &Host, function: &Function) -> Finding {
-    let about = &function.address;
-    let Some(node) = function.nodes.first() else {
-        return Finding::pass("node", about, "in no group: no node to look for");
-    };
-    let meta = match std::fs::metadata(host.path(node)) {
-        Ok(meta) => meta,
-        Err(error) => {
-            return Finding::new(
-                Verdict::Fail,
-                "VF-NODE-MISSING",
-                about,
-                format!("{node} is not there"),
-            )
-            .because_of(node, &error)
-            .mend(format!("in a container: --device /dev/vfio/vfio --device {node}, or the SR-IOV device plugin"))
-            .mend("on a host: vfnic unbind and bind again; udev makes the node");
-        }
-    };
-    let status = host.read("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap_or_default()
-    };
-    let numbers = |text: &str| -> Vec<u32> {
-        text.split_whitespace()
-            .filter_map(|number| number.parse().ok())
-            .collect()
-    };
-    let uid = numbers(field("Uid:")).get(1).copied().unwrap_or(0);
-    let mut groups = numbers(field("Groups:"));
-    groups.extend(numbers(field("Gid:")).get(1));
-    let capabilities = u64::from_str_radix(field("CapEff:").trim(), 16).unwrap_or(0);
-    let shift = if meta.uid() == uid {
-        6
-    } else if groups.contains(&meta.gid()) {
-        3
-    } else {
-        0
-    };
-    let exempt = uid == 0 || capabilities >> DAC_OVERRIDE & 1 == 1;
-    if exempt || meta.mode() >> shift & 0o6 == 0o6 {
-        return Finding::pass("node", about, format!("{node} can be opened"));
-    }
-    Finding::new(
-        Verdict::Fail,
-        "VF-NODE-PERMISSION",
-        about,
-        format!("user {uid} may not open {node}"),
-    )
-    .because(
-        node,
-        format!(
-            "owner {}:{}, mode {:o}",
-            meta.uid(),
-            meta.gid(),
-            meta.mode() & 0o7777
-        ),
-    )
-    .mend("a rule for udev lasts: SUBSYSTEM==\"vfio\", GROUP=\"vfio\", MODE=\"0660\"")
-    .mend(format!("chown {uid} {node}   # until the next restart"))
-}
-
-fn holder(host: &Host, function: &Function) -> Finding {
-    let about = &function.address;
-    let Some(first) = function.holders.first() else {
-        return Finding::pass(
-            "holder",
-            about,
-            "nobody holds it, as far as this user may see",
-        );
-    };
-    let mut finding = Finding::new(
-        Verdict::Warn,
-        "VF-HELD",
-        about,
-        format!("{} (pid {}) has it open", first.name, first.pid),
-    );
-    for holder in &function.holders {
-        finding = finding.because(format!("/proc/{}/fd", holder.pid), holder.name.clone());
-    }
-    let _ = host;
-    finding.mend(format!(
-        "end that process, or take another VF; kill {}",
-        first.pid
-    ))
-}
-
-fn token(host: &Host, function: &Function) -> Finding {
-    let about = &function.address;
-    let on_vfio = function
-        .pf
-        .and_then(|pf| host.sysfs().driver(pf))
-        .filter(|driver| vfnic::backend::sysfs::is_vfio(driver));
-    match (on_vfio, &function.pf_text) {
-        (Some(driver), Some(pf)) => Finding::new(
-            Verdict::Warn,
-            "VF-TOKEN-NEEDED",
-            about,
-            "its PF is in the hands of a VFIO user: opening the VF takes the token that user has set, and its process has to be alive",
-        )
-        .because(format!("/sys/bus/pci/devices/{pf}/driver"), driver)
-        .mend("ask whoever runs the PF for its token (a UUID), and give it as VFNIC_VF_TOKEN or in the library's OpenOptions"),
-        _ => Finding::pass("token", about, "no token is wanted"),
-    }
-}
-
-fn pf(host: &Host, function: &Function) -> Finding {
-    let about = &function.address;
-    let Some(interface) = &function.pf_interface else {
-        return Finding::new(
-            Verdict::Note,
-            "VF-PF-OUT-OF-SIGHT",
-            about,
-            "its PF has no interface here: link, address, spoof check, trust and VLAN cannot be looked at",
-        )
-        .mend("ask the host: vfnic doctor there, or ip link show PF");
-    };
-    let path = format!("/sys/class/net/{interface}/flags");
-    let flags = host
-        .read(&path)
-        .and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
-    match flags {
-        // IFF_UP
-        Some(flags) if flags & 1 == 0 => Finding::new(
-            Verdict::Fail,
-            "VF-PF-DOWN",
-            about,
-            format!("its PF {interface} is down: VFs get no link and no answer"),
-        )
-        .because(path, format!("{flags:#x}"))
-        .mend(format!("ip link set {interface} up")),
-        _ => Finding::pass("pf", about, format!("its PF {interface} is up")),
-    }
-}
-
-fn link(host: &Host, function: &Function) -> Finding {
-    let about = &function.address;
-    let (Some(interface), state) = (
-        &function.pf_interface,
-        function
-            .settings
-            .as_ref()
-            .and_then(|all| all.state.as_deref()),
-    ) else {
-        return Finding::pass("link", about, "not to be seen");
-    };
-    if state == Some("disable") {
-        let vf = function.vf.unwrap_or_default();
-        return Finding::new(
-            Verdict::Fail,
-            "VF-LINK-DISABLED",
-            about,
-            "the administrator holds its link down",
-        )
-        .because(
-            format!("netlink: {interface} vf {vf}"),
-            "link-state disable",
-        )
-        .mend(format!("vfnic set {interface} vf {vf} state auto"));
-    }
-    let path = format!("/sys/class/net/{interface}/carrier");
-    match host.try_read(&path) {
-        Ok(carrier) if carrier == "0" => Finding::new(
-            Verdict::Warn,
-            "VF-NO-CARRIER",
-            about,
-            format!("no cable or no partner on {interface}; VFs of one card reach each other even so where the card switches without a link"),
-        )
-        .because(path, carrier)
-        .mend(format!("ethtool {interface}   # cable, module, the switch's port")),
-        // The file cannot be read while the interface is down, which has been said.
-        _ => Finding::pass("link", about, format!("{interface} has a link")),
-    }
-}
-
-fn settings(host: &Host, function: &Function) -> Vec<Finding> {
-    let about = &function.address;
-    let (Some(interface), Some(vf)) = (&function.pf_interface, function.vf) else {
-        return Vec::new();
-    };
-    let path = format!("netlink: {interface} vf {vf}");
-    let Some(settings) = &function.settings else {
-        let error = host.links().read(interface).err();
-        let finding = Finding::new(
-            Verdict::Note,
-            "VF-SETTINGS",
-            about,
-            format!("{interface} does not say how this VF is set up"),
-        )
-        .mend(format!("ip -d link show {interface}"));
-        return vec![match error {
-            Some(error) => finding.because_of(path, &error),
-            None => finding.because(path, "says nothing of this VF"),
-        }];
-    };
-    let mut findings = Vec::new();
-    if settings.mac.as_deref() == Some("00:00:00:00:00:00") {
-        findings.push(
-            Finding::new(
-                Verdict::Warn,
-                "VF-MAC-UNSET",
-                about,
-                "it has no address: every start makes up another",
-            )
-            .because(path.clone(), "mac 00:00:00:00:00:00")
-            .mend(format!(
-                "vfnic set {interface} vf {vf} mac 02:{:02x}:{:02x}:{:02x}:{:02x}:{:02x}",
-                function.at.domain & 0xff,
-                function.at.bus,
-                function.at.device,
-                function.at.function,
-                vf & 0xff
-            )),
-        );
-    } else {
-        findings.push(Finding::pass("mac", about, "it has an address"));
-    }
-    let mut notes = Vec::new();
-    if settings.spoofchk == Some(true) {
-        notes.push("frames with another source address are dropped (spoofchk on)");
-    }
-    if settings.trust == Some(false) {
-        notes
-            .push("no promiscuous mode, and no other address than the administrator's (trust off)");
-    }
-    if settings.vlan.is_some_and(|vlan| vlan != 0) {
-        notes.push("the card tags and untags every frame: the program must not (port VLAN)");
-    }
-    if notes.is_empty() {
-        findings.push(Finding::pass("settings", about, "nothing is restricted"));
-        return findings;
-    }
-    let mut finding = Finding::new(Verdict::Note, "VF-SETTINGS", about, notes.join("; "));
-    let shown = serde_json::to_string(settings).unwrap_or_default();
-    finding = finding.because(path, shown);
-    if settings.spoofchk == Some(true) || settings.trust == Some(false) {
-        finding = finding.mend(format!(
-            "vfnic set {interface} vf {vf} spoofchk off trust on   # only for a program that has to forge or to listen"
-        ));
-    }
-    if settings.vlan.is_some_and(|vlan| vlan != 0) {
-        finding = finding.mend(format!(
-            "vfnic set {interface} vf {vf} vlan 0   # for a trunk"
-        ));
-    }
-    findings.push(finding);
-    findings
 }

@@ -100,7 +100,18 @@ fn iommu_absent(host: &Host, machine: &Machine) -> Vec<Finding> {
         .mend(format!(
             "take `{word}` off the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub or grub2-mkconfig), and restart"
         ))
-    } else if machine.switched_on() {
+    } else if let Some(option) = vendor.option().filter(|_| !machine.switched_on()) {
+        absent(Finding::new(
+            Verdict::Fail,
+            "VF-IOMMU-NOT-ON-COMMAND-LINE",
+            "host",
+            format!("the IOMMU is there and the kernel was not told to use it: no `{option}`"),
+        ))
+        .because(command_line, machine.command_line.clone())
+        .mend(format!(
+            "add `{option} iommu=pt` to the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub or grub2-mkconfig), and restart",
+        ))
+    } else {
         absent(Finding::new(
             Verdict::Fail,
             "VF-IOMMU-NOT-STARTED",
@@ -109,18 +120,6 @@ fn iommu_absent(host: &Host, machine: &Machine) -> Vec<Finding> {
         ))
         .because(command_line, machine.command_line.clone())
         .mend("dmesg | grep -i -e DMAR -e AMD-Vi -e iommu   # it says why there")
-    } else {
-        absent(Finding::new(
-            Verdict::Fail,
-            "VF-IOMMU-NOT-ON-COMMAND-LINE",
-            "host",
-            format!("the IOMMU is there and the kernel was not told to use it: no `{}`", vendor.option()),
-        ))
-        .because(command_line, machine.command_line.clone())
-        .mend(format!(
-            "add `{} iommu=pt` to the kernel's command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub or grub2-mkconfig), and restart",
-            vendor.option()
-        ))
     };
     let _ = host;
     vec![firmware, kernel]

@@ -150,6 +150,7 @@ impl Report {
                 End::Count => "count reached",
                 End::Signal => "interrupted",
                 End::Gone => "a device went away",
+                End::Failed => "output failed",
             },
             quantity(self.mpps * 1e6, "pps"),
             self.cpu_percent,
