@@ -1,7 +1,6 @@
 //! The traffic commands as their users run them: each a process of its own, on the VFs of a served card.
 
 mod bed;
-mod faults;
 mod forward;
 mod generate;
 mod observe;

@@ -111,6 +111,7 @@ fn examples_on_the_simulator_run() {
         match at {
             Some(at) => words[at + 1] = "200ms".into(),
             None if name == "vfnic demo" => words.extend(["--duration".into(), "200ms".into()]),
+            None if name == "vfnic check" => words.extend(["--frames".into(), "50".into()]),
             None => {}
         }
         for word in &mut words {

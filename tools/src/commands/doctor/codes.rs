@@ -34,16 +34,3 @@ pub const CODES: [(&str, &str); 31] = [
     ("VF-MAC-UNSET", "mac"),
     ("VF-SETTINGS", "settings"),
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::CODES;
-
-    #[test]
-    fn every_code_is_in_the_documentation() {
-        let page = include_str!("../../../../docs/troubleshooting.md");
-        for (code, _) in CODES {
-            assert!(page.contains(&format!("### {code}\n")), "{code}");
-        }
-    }
-}
