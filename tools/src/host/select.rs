@@ -52,7 +52,11 @@ pub fn token(host: &Host, function: &Function) -> anyhow::Result<Option<VfToken>
     let pools = kubernetes::pools(host);
     let of_pools = pools
         .iter()
-        .filter(|pool| pool.devices.iter().any(|given| given.address == function.address))
+        .filter(|pool| {
+            pool.devices
+                .iter()
+                .any(|given| given.address == function.address)
+        })
         .map(|pool| DeviceSpec::Kubernetes {
             resource: pool.name.clone(),
             index: None,
