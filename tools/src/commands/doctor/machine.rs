@@ -12,7 +12,7 @@ pub(super) fn checks(host: &Host, machine: &Machine, chosen: &[&Function]) -> Ve
     let mut findings = Vec::new();
     findings.push(place(machine));
     if machine.iommus.is_empty() {
-        findings.extend(iommu_absent(host, machine));
+        findings.extend(iommu_absent(machine));
     } else {
         let all = machine.iommus.join(", ");
         findings.push(Finding::pass(
@@ -54,7 +54,7 @@ fn place(machine: &Machine) -> Finding {
     }
 }
 
-fn iommu_absent(host: &Host, machine: &Machine) -> Vec<Finding> {
+fn iommu_absent(machine: &Machine) -> Vec<Finding> {
     let vendor = machine.vendor;
     let tables = "/sys/firmware/acpi/tables";
     let absent = |finding: Finding| finding.because("/sys/class/iommu", "empty");
@@ -121,7 +121,6 @@ fn iommu_absent(host: &Host, machine: &Machine) -> Vec<Finding> {
         .because(command_line, machine.command_line.clone())
         .mend("dmesg | grep -i -e DMAR -e AMD-Vi -e iommu   # it says why there")
     };
-    let _ = host;
     vec![firmware, kernel]
 }
 
