@@ -27,6 +27,7 @@ fn rings(criterion: &mut Criterion) {
                     caches,
                     ring: 512,
                     burst: 32,
+                    prefetch: false,
                     repetitions: 1,
                 };
                 let name = format!("{op:?}/{}/{}", simd.name(), caches.name());

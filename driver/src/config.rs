@@ -117,6 +117,7 @@ pub struct PortConfig {
     pub(crate) mailbox_timeout: Duration,
     pub(crate) open_timeout: Duration,
     pub(crate) prefer_huge: bool,
+    pub(crate) prefetch: bool,
 }
 
 impl Default for PortConfig {
@@ -139,6 +140,7 @@ impl Default for PortConfig {
             mailbox_timeout: Duration::from_secs(1),
             open_timeout: Duration::from_millis(4500),
             prefer_huge: true,
+            prefetch: false,
         }
     }
 }
@@ -251,6 +253,14 @@ impl PortConfig {
     #[must_use]
     pub const fn huge_pages(mut self, on: bool) -> Self {
         self.prefer_huge = on;
+        self
+    }
+
+    /// Whether receiving begins to load the first line of every frame, for applications that read them all. It pays
+    /// where the card writes to memory and not to the cache; docs/performance.md has figures. Default: no.
+    #[must_use]
+    pub const fn prefetch(mut self, on: bool) -> Self {
+        self.prefetch = on;
         self
     }
 }

@@ -152,7 +152,8 @@ fn make_pair(
             .doorbell(device.family.tail(queue, Direction::Rx))?,
         dialect: dialect(device.model),
         max_frame: max_frame(mtu),
-    })?;
+    })?
+    .with_prefetch(config.prefetch);
     let tx_ring = TxRing::new(TxParams {
         ring: memory.clone(),
         offset: tx_offset,

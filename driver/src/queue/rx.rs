@@ -49,9 +49,8 @@ impl RxQueue {
         Ok(self.ring.receive(batch)?)
     }
 
-    /// Receives and sends in one pass, to a queue of this port or of another that shares the pool: the same as
-    /// [`receive`](Self::receive), [`Batch::retain_mut`] and [`TxQueue::send`] one after the other, and cheaper where
-    /// packets come from memory. `decide` sees every frame, may change it, and says whether it goes on. Returns the frames
+    /// Receives and sends in one call, to a queue of this port or of another that shares the pool: the same as
+    /// [`receive`](Self::receive), [`Batch::retain_mut`] and [`TxQueue::send`] one after the other. `decide` sees every frame, may change it, and says whether it goes on. Returns the frames
     /// received. What `to` has no room for stays in `batch` and goes first at the next call; until it has gone nothing
     /// more is received. While either port recovers from a reset nothing happens.
     ///

@@ -89,6 +89,8 @@ pub struct Setup {
     pub ring: u16,
     /// Packets a call, from 1 to 256.
     pub burst: usize,
+    /// Whether receiving begins to load the frames' first lines.
+    pub prefetch: bool,
     /// Repetitions of 200 timed regions.
     pub repetitions: usize,
 }
@@ -162,7 +164,8 @@ impl Bench {
             dialect: Dialect::I82599,
             max_frame: 1514,
         })?
-        .with_simd(setup.simd);
+        .with_simd(setup.simd)
+        .with_prefetch(setup.prefetch);
         rx.arm()?;
         let tx = TxRing::new(TxParams {
             ring: tx_ring.clone(),

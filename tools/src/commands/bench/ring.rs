@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// What to measure [default: everything]
     #[arg(long, value_name = "OP,...", value_delimiter = ',')]
     op: Vec<Op>,
+    /// Begin to load every frame's first line as it is received
+    #[arg(long)]
+    prefetch: bool,
     /// Repetitions of 200 timed regions, of which the median is shown
     #[arg(long, value_name = "N", default_value_t = 15,
           value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -148,6 +151,7 @@ fn setups(args: &Args) -> anyhow::Result<Vec<Setup>> {
                         caches: *kind,
                         ring: *ring,
                         burst: usize::from(*burst),
+                        prefetch: args.prefetch,
                         repetitions: usize::from(args.repetitions),
                     }));
                 }
