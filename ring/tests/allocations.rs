@@ -79,7 +79,10 @@ fn the_counter_counts() {
 }
 
 #[test]
-#[cfg_attr(miri, ignore = "counts over hundreds of rounds, which take minutes there, and looks at no memory")]
+#[cfg_attr(
+    miri,
+    ignore = "counts over hundreds of rounds, which take minutes there, and looks at no memory"
+)]
 fn nothing_is_allocated_in_steady_state() {
     for simd in Simd::ALL {
         let config = PoolConfig {
