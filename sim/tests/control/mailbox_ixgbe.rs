@@ -217,7 +217,7 @@ fn jumbo_frames_elsewhere_are_free() {
 }
 
 #[test]
-fn promiscuity_needs_trust_a_promiscuous_pf_and_a_part_that_has_it() {
+fn g18_promiscuity_needs_trust_a_promiscuous_pf_and_a_part_that_has_it() {
     let (card, vf) = one_vf(Model::X550);
     let pf = card.pf();
     pf.set_vf_trust(0, true).expect("VF 0");
@@ -296,7 +296,7 @@ fn the_vlan_table_is_bounded() {
 }
 
 #[test]
-fn further_addresses_are_bounded_and_go_together() {
+fn g18_further_addresses_are_bounded_and_go_together() {
     let (card, vf) = one_vf(Model::X540);
     vf.handshake();
     // 128 RARs, 15 kept for the PF's, 1 the PF's own, 1 a VF.

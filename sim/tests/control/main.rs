@@ -3,6 +3,7 @@
 
 mod card;
 mod faults;
+mod hostile;
 mod interrupts;
 mod iommu;
 mod knobs;

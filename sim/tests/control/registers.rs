@@ -139,7 +139,7 @@ fn only_the_x550_has_rss_registers_and_only_newer_parts_rlpml() {
 }
 
 #[test]
-fn writes_where_nothing_can_be_written_are_told_and_do_nothing() {
+fn g14_writes_where_nothing_can_be_written_are_told_and_do_nothing() {
     let (card, vf) = one_vf(Model::I82599);
     for (offset, name) in [(0x008, "VFSTATUS"), (0x010, "VFLINKS"), (0x101c, "VFGPRC")] {
         let before = vf.read(offset);
@@ -172,7 +172,7 @@ fn writes_where_nothing_can_be_written_are_told_and_do_nothing() {
 }
 
 #[test]
-fn no_offset_and_no_value_upsets_it() {
+fn g14_no_offset_and_no_value_upsets_it() {
     for model in Model::ALL {
         let (card, vf) = one_vf(model);
         for value in [0, u32::MAX, 0x5555_5555, 1 << 25, 1 << 26] {

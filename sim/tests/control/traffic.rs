@@ -107,7 +107,7 @@ fn a_vf_that_reset_itself_neither_sends_nor_receives_until_the_handshake() {
 }
 
 #[test]
-fn spoofed_frames_vanish_and_the_pf_counts_them() {
+fn g17_spoofed_frames_vanish_and_the_pf_counts_them() {
     let (card, mut left, mut right) = pair(Card::builder(Model::I82599));
     left.mac = [0x02, 9, 9, 9, 9, 9];
     left.send(right.mac, 1);

@@ -230,7 +230,7 @@ proptest! {
 }
 
 #[test]
-fn a_tso_request_as_large_as_the_field_allows() {
+fn g8_a_tso_request_as_large_as_the_field_allows() {
     check(
         Model::X540,
         &Request {
@@ -314,7 +314,7 @@ fn the_pf_decides_on_tags() {
 }
 
 #[test]
-fn requests_that_make_no_frames_are_dropped_with_a_word() {
+fn g8_requests_that_make_no_frames_are_dropped_with_a_word() {
     // Context, payload length, flags.
     let tcp = Context {
         mac: 14,
@@ -370,5 +370,129 @@ fn requests_that_make_no_frames_are_dropped_with_a_word() {
         // And the queue goes on.
         rig.send(0, &frame(mac(1), mac(0), 60));
         assert_eq!(rig.frames(1).len(), 1);
+    }
+}
+
+#[test]
+fn g8_output_is_bounded() {
+    // Segments of one byte: as many as there may be in one request, and not one more.
+    for (payload, frames) in [(255, 255), (4096, 4096), (4097, 0), (200_000, 0)] {
+        let mut rig = Rig::new(Model::X540, 2);
+        let wire = rig::Tap::default();
+        rig.path.set_uplink(Box::new(wire.clone()));
+        let vf = &mut rig.vfs[0];
+        let context = Context {
+            mac: 14,
+            ip: 20,
+            l4: 20,
+            mss: 1,
+            ipv4: true,
+            l4t: 1,
+            ..Default::default()
+        };
+        vf.put(0, context.words());
+        let mut sent = frame([2, 9, 9, 9, 9, 9], mac(0), 54 + payload);
+        sent[12..14].copy_from_slice(&[8, 0]);
+        let address = vf.stage(0, &sent);
+        let flags = TSE | TXSM | IXSM | DATA;
+        let mut left = sent.len() as u64;
+        let mut at = address;
+        while left > 0 {
+            let piece = left.min(0x8000);
+            left -= piece;
+            let end = if left == 0 { EOP | RS } else { 0 };
+            vf.put(0, [at, flags | CC | end | piece | (payload as u64) << 46]);
+            at += piece;
+        }
+        rig.ring(0, 0);
+        for _ in 0..10 {
+            rig.tick();
+        }
+        assert_eq!(wire.left().len(), frames, "{payload} bytes");
+        assert!(!rig.path.has_work());
+        rig.send(0, &frame(mac(1), mac(0), 60));
+        assert_eq!(rig.frames(1).len(), 1, "and the queue goes on");
+    }
+}
+
+#[test]
+fn g9_checksums_outside_the_frame_are_refused() {
+    for model in Model::ALL {
+        let mut rig = Rig::new(model, 2);
+        let mut asked = 0u64;
+        for len in [17usize, 33, 34, 41, 46, 60] {
+            for (mac_len, ip_len) in [
+                (14, 20),
+                (0, 0),
+                (14, 0),
+                (14, 511),
+                (127, 20),
+                (127, 511),
+                (14, 40),
+            ] {
+                for l4t in 0..4 {
+                    for bits in [TXSM, IXSM, TXSM | IXSM] {
+                        let context = Context {
+                            mac: mac_len,
+                            ip: ip_len,
+                            l4t,
+                            ipv4: true,
+                            ..Default::default()
+                        };
+                        let vf = &mut rig.vfs[0];
+                        vf.put(0, context.words());
+                        let address = vf.stage(0, &frame(mac(1), mac(0), len));
+                        vf.put(0, [address, rig::plain(len) | bits]);
+                        rig.ring(0, 0);
+                        rig.tick();
+                        asked += 1;
+                        // What was sent is whole; what was not, was counted; an X550 blocks the queue, which a reset frees.
+                        for got in rig.frames(1) {
+                            assert_eq!(got.len(), len.max(60), "{model}");
+                        }
+                        if rig.path.tx(0, 0).expect("a queue").blocked().is_some() {
+                            rig.path.reset_vf(0);
+                            rig.start(
+                                0,
+                                vfnic_sim::data::RxSettings::decode(model, 0x0200_0002, 0),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+        // Legacy descriptors say where the sum starts and where it goes.
+        for (start, offset) in [
+            (0, 0),
+            (14, 13),
+            (59, 58),
+            (60, 60),
+            (14, 59),
+            (255, 255),
+            (200, 0),
+        ] {
+            let vf = &mut rig.vfs[0];
+            let address = vf.stage(0, &frame(mac(1), mac(0), 60));
+            let words = [
+                address,
+                60 | offset << 16 | EOP | RS | 1 << 26 | start << 40,
+            ];
+            vf.put(0, words);
+            rig.ring(0, 0);
+            rig.tick();
+            asked += 1;
+            rig.frames(1);
+            rig.path.reset_vf(0);
+            rig.start(
+                0,
+                vfnic_sim::data::RxSettings::decode(model, 0x0200_0002, 0),
+            );
+        }
+        assert!(asked > 500);
+        let stats = rig.path.stats(0).expect("a function");
+        assert!(stats.drops.total() > 0, "{model}");
+        assert_eq!(stats.taken, stats.gptc + stats.drops.total(), "{model}");
+        rig.send(0, &frame(mac(1), mac(0), 60));
+        assert_eq!(rig.frames(1).len(), 1, "{model}");
     }
 }

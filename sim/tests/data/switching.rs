@@ -362,7 +362,7 @@ fn a_change_of_filters_ends_a_cached_verdict() {
 }
 
 #[test]
-fn pause_and_lldp_stay_inside_unless_let_out() {
+fn g17_pause_and_lldp_stay_inside_unless_let_out() {
     let mut rig = Rig::new(Model::X550, 2);
     let wire = Tap::default();
     rig.path.set_uplink(Box::new(wire.clone()));
@@ -489,7 +489,7 @@ fn a_rate_limit_holds_on_the_virtual_clock() {
 }
 
 #[test]
-fn vlan_spoofing_is_seen_in_inserted_and_in_line_tags() {
+fn g17_vlan_spoofing_is_seen_in_inserted_and_in_line_tags() {
     let mut rig = Rig::new(Model::I82576, 2);
     let filters = rig.path.filters_mut();
     filters.add_vlan(7, 1);

@@ -147,7 +147,7 @@ fn written_back(file: &OwnedFd) -> usize {
 }
 
 #[test]
-fn v09_unmap_while_the_ring_is_in_it() {
+fn v9_unmap_while_the_ring_is_in_it() {
     let bed = CardBed::new();
     let mut client = bed.client(0);
     let file = full_ring();
@@ -169,7 +169,7 @@ fn v09_unmap_while_the_ring_is_in_it() {
 }
 
 #[test]
-fn v09_unmaps_and_maps_under_a_running_ring() {
+fn v9_unmaps_and_maps_under_a_running_ring() {
     let bed = CardBed::new();
     let mut client = bed.client(0);
     let file = full_ring();
@@ -328,4 +328,38 @@ fn interrupts_of_a_real_function_survive_its_resets() {
         1,
         "after a reset through configuration space"
     );
+}
+
+#[test]
+fn g13_accesses_of_every_size_have_a_defined_result() {
+    let bed = CardBed::new();
+    let mut client = bed.client(0);
+    shake_hands(&mut client);
+    let memory = MAILBOX_MEMORY;
+    client
+        .write(0, memory, &words(&[0x4433_2211, 0x8877_6655]))
+        .expect("two registers");
+    for size in [1u32, 2, 3, 4, 8, 12] {
+        for offset in (0..0x30)
+            .chain(memory - 5..memory + 9)
+            .chain(0x3ff0..0x4004)
+        {
+            let inside = offset + u64::from(size) <= 0x4000;
+            let read = client.read(0, offset, size);
+            assert_eq!(read.is_ok(), inside, "{offset:#x}+{size}");
+            // Read as the bytes they are of.
+            if offset >= memory && offset + u64::from(size) <= memory + 8 {
+                let at = (offset - memory) as usize;
+                let whole = [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88];
+                assert_eq!(read, Ok(whole[at..at + size as usize].to_vec()));
+            }
+            // Less than a register changes none.
+            if size < 4 {
+                let written = client.write(0, offset, &vec![0xff; size as usize]);
+                assert_eq!(written.is_ok(), inside, "{offset:#x}+{size}");
+            }
+        }
+    }
+    assert_eq!(client.get(memory), 0x4433_2211);
+    shake_hands(&mut client);
 }

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::client::*;
 
 #[test]
-fn v07_descriptors_on_commands_that_take_none() {
+fn v7_descriptors_on_commands_that_take_none() {
     let bed = Bed::new();
     let mut client = bed.client();
     for (command, body) in [
@@ -27,7 +27,7 @@ fn v07_descriptors_on_commands_that_take_none() {
 }
 
 #[test]
-fn v07_too_many_descriptors() {
+fn v7_too_many_descriptors() {
     let bed = Bed::new();
     let mut client = bed.client();
     for count in [2, 8, 9, 253] {
@@ -63,7 +63,7 @@ fn v07_too_many_descriptors() {
 }
 
 #[test]
-fn v07_descriptors_that_are_no_memory() {
+fn v7_descriptors_that_are_no_memory() {
     let bed = Bed::new();
     let mut client = bed.client();
     let open = |path: &str, flags| {
@@ -108,7 +108,7 @@ fn v07_descriptors_that_are_no_memory() {
 }
 
 #[test]
-fn v07_descriptors_whose_close_takes_for_ever() {
+fn v7_descriptors_whose_close_takes_for_ever() {
     use std::io::{Read, Write};
     let bed = Bed::new();
     // A TCP connection with unread data that lingers: closing its last descriptor waits until the linger time is over.

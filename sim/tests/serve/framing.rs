@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::client::*;
 
 #[test]
-fn v01_impossible_message_size() {
+fn v1_impossible_message_size() {
     let bed = Bed::new();
     for size in [0, 1, 15, 16 + 16 + (1 << 20) + 1, 1 << 24, u32::MAX] {
         for command in [VERSION, GET_INFO, REGION_WRITE, 999] {
@@ -22,7 +22,7 @@ fn v01_impossible_message_size() {
 }
 
 #[test]
-fn v01_size_does_not_fit_the_command() {
+fn v1_size_does_not_fit_the_command() {
     let bed = Bed::new();
     let fixed: [(u16, usize); 9] = [
         (DMA_MAP, 32),
@@ -79,7 +79,7 @@ fn v01_size_does_not_fit_the_command() {
 }
 
 #[test]
-fn v02_cut_short() {
+fn v2_cut_short() {
     let bed = Bed::new();
     let whole = message(1, DMA_MAP, 0, &dma_map(3, 0, 0, 4096));
     for cut in [1, 8, 15, 16, 17, whole.len() - 1] {
@@ -100,7 +100,7 @@ fn v02_cut_short() {
 }
 
 #[test]
-fn v03_one_byte_at_a_time() {
+fn v3_one_byte_at_a_time() {
     let bed = Bed::with(2, short());
     let mut slow = bed.client_of(0);
     let mut other = bed.client_of(1);
@@ -128,7 +128,7 @@ fn v03_one_byte_at_a_time() {
 }
 
 #[test]
-fn v03_nothing_at_all() {
+fn v3_nothing_at_all() {
     let bed = Bed::with(1, short());
     let mut silent = bed.stranger();
     let start = Instant::now();
@@ -141,7 +141,7 @@ fn v03_nothing_at_all() {
 }
 
 #[test]
-fn v04_version() {
+fn v4_version() {
     let bed = Bed::new();
     let deep = format!(
         "{{\"capabilities\":{}1{}}}\0",
@@ -202,7 +202,7 @@ fn v04_version() {
 }
 
 #[test]
-fn v04_capabilities_are_a_subset_of_those_offered() {
+fn v4_capabilities_are_a_subset_of_those_offered() {
     let bed = Bed::new();
     let mut client = bed.stranger();
     let data = b"{\"capabilities\":{\"max_msg_fds\":16,\"write_multiple\":true}}\0";
@@ -217,7 +217,7 @@ fn v04_capabilities_are_a_subset_of_those_offered() {
 }
 
 #[test]
-fn v05_commands_out_of_order() {
+fn v5_commands_out_of_order() {
     let bed = Bed::new();
     for command in [DMA_MAP, GET_INFO, REGION_READ, RESET, 14, 999] {
         let mut client = bed.stranger();
@@ -246,7 +246,7 @@ fn v05_commands_out_of_order() {
 }
 
 #[test]
-fn v06_flags_and_unknown_commands() {
+fn v6_flags_and_unknown_commands() {
     let bed = Bed::new();
     let mut client = bed.client();
     // Unknown, or not for this direction: refused, and the stream goes on, whatever the payload.
@@ -276,7 +276,7 @@ fn v06_flags_and_unknown_commands() {
 }
 
 #[test]
-fn v06_errors_of_posted_commands_are_not_answered() {
+fn v6_errors_of_posted_commands_are_not_answered() {
     let bed = Bed::new();
     let mut client = bed.client();
     client.post(

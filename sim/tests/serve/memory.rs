@@ -11,7 +11,7 @@ use vfnic_sim::serve::Limits;
 use crate::client::*;
 
 #[test]
-fn v08_windows_that_cannot_be() {
+fn v8_windows_that_cannot_be() {
     let bed = Bed::new();
     let mut client = bed.client();
     let file = memory(1 << 20);
@@ -79,7 +79,7 @@ fn v08_windows_that_cannot_be() {
 }
 
 #[test]
-fn v08_number_of_windows_is_limited() {
+fn v8_number_of_windows_is_limited() {
     let limits = Limits {
         windows: 100,
         files: 3,
@@ -118,7 +118,7 @@ fn v08_number_of_windows_is_limited() {
 }
 
 #[test]
-fn v08_a_million_windows() {
+fn v8_a_million_windows() {
     let bed = Bed::new();
     let mut client = bed.client();
     let file = memory(4096);
@@ -148,7 +148,7 @@ fn v08_a_million_windows() {
 }
 
 #[test]
-fn v09_unmaps_of_every_kind() {
+fn v9_unmaps_of_every_kind() {
     let bed = Bed::new();
     let mut client = bed.client();
     let file = memory(1 << 20);
