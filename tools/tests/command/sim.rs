@@ -111,6 +111,99 @@ fn a_served_card_is_changed_and_shown_by_others() {
     );
 }
 
+/// Looks at VF 0 of a served card as a second process would: over vfio-user.
+fn probe(served: &Served) -> std::process::Output {
+    let socket = format!("vfio-user:{}", served.dir.join("vf0.sock").display());
+    vfnic(&["probe", "--device", &socket])
+}
+
+#[test]
+fn two_served_cards_share_a_wire() {
+    let wire = std::env::temp_dir().join(format!("vfnic-{}-wire", std::process::id()));
+    let uplink = format!("peer:{}", wire.display());
+    // Whoever comes first waits for the other.
+    let other = uplink.clone();
+    let first = std::thread::spawn(move || Served::start("wire-a", &["--uplink", &other]));
+    let second = Served::start("wire-b", &["--uplink", &uplink]);
+    let first = first.join().expect("both get ready");
+    let vf = |served: &Served| format!("vfio-user:{}", served.dir.join("vf0.sock").display());
+    let (here, there) = (vf(&first), vf(&second));
+    let output = vfnic(&[
+        "check", "--device", &here, "--peer", &there, "--frames", "500",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    for served in [&first, &second] {
+        assert!(served.shown()["wire"]["sent"].as_u64() >= Some(500));
+    }
+    drop((first, second));
+    let _ = std::fs::remove_dir_all(&wire);
+}
+
+#[test]
+fn what_leaves_by_the_wire_is_captured() {
+    let file = std::env::temp_dir().join(format!("vfnic-{}-left.pcap", std::process::id()));
+    let mut served = Served::start("pcap", &["--uplink", &format!("pcap:,{}", file.display())]);
+    let device = format!("vfio-user:{}", served.dir.join("vf0.sock").display());
+    let output = vfnic(&[
+        "gen",
+        "--device",
+        &device,
+        "--to",
+        "02:00:00:00:09:09",
+        "--count",
+        "50",
+        "--frame",
+        "100",
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let pid = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    assert!(served.child.wait().expect("it ends").success());
+    let capture = std::fs::read(&file).expect("a capture");
+    std::fs::remove_file(&file).expect("ours");
+    // 24 bytes of file header, 16 of each frame's, and frames of 96 bytes without their CRC.
+    assert_eq!(capture.len(), 24 + 50 * (16 + 96));
+}
+
+#[test]
+fn what_clients_do_is_traced() {
+    let file = std::env::temp_dir().join(format!("vfnic-{}-trace.txt", std::process::id()));
+    let mut served = Served::start("trace", &["--trace", file.to_str().expect("text")]);
+    let output = probe(&served);
+    assert!(output.status.success(), "{output:?}");
+    let pid = rustix::process::Pid::from_child(&served.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    assert!(served.child.wait().expect("it ends").success());
+    let trace = std::fs::read_to_string(&file).expect("a trace");
+    std::fs::remove_file(&file).expect("ours");
+    // Which VF, and registers by name: the reset that begins every life of a VF, and the mailbox.
+    for wanted in [" vf0 ", "VFCTRL", "VFMAILBOX", "VFMBMEM"] {
+        assert!(trace.contains(wanted), "no {wanted} in {trace}");
+    }
+    assert!(!trace.contains(" vf1 "), "nobody was there: {trace}");
+}
+
+#[test]
+fn planned_faults_strike_and_are_counted() {
+    let struck = |served: &Served| served.shown()["faults_struck"].clone();
+    // A mailbox whose lock nobody gets, from the start.
+    let served = Served::start(
+        "fault",
+        &["--fault", "mailbox-lock=drop,vf=0,times=1000000"],
+    );
+    assert_eq!(struck(&served), serde_json::json!([0]));
+    let output = probe(&served);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(struck(&served)[0].as_u64() > Some(0));
+    // Taken back while it runs, and another put in.
+    assert!(served.ask(&["set", "fault", "clear"]).status.success());
+    assert!(probe(&served).status.success());
+    let plan = "mailbox-request=delay:1ms,times=1";
+    assert!(served.ask(&["set", "fault", plan]).status.success());
+    assert!(probe(&served).status.success());
+    assert_eq!(struck(&served), serde_json::json!([1]));
+}
+
 #[test]
 fn sigterm_ends_it_cleanly_with_a_client_on_it() {
     let mut served = Served::start("term", &[]);
