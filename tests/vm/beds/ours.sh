@@ -1,5 +1,5 @@
 # our driver on all five simulated models, served over vfio-user, through the guest kernel's vfio-pci and VT-d
-# by name only: green where it was built; to run by default once it has been so on other machines a few times
+# by name only: its deadlines were too short for a busy machine; to run by default once it has been green there
 . "$vm_dir/lib/card.sh"
 . "$vm_dir/lib/passthrough.sh"
 
@@ -19,7 +19,7 @@ ours_guest() {
   card_vf 1
   card_in_order
   vm_append="intel_iommu=on card_model=$1" \
-    boot "$1" 180 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-ours/open ours/ping ours/traffic ours/pf ours/removal}" \
+    boot "$1" 480 "$vm_kernel" "$image.initrd" "${CARD_SCENARIOS:-ours/open ours/ping ours/traffic ours/pf ours/removal}" \
     "${card_machine[@]}" "${card_iommu[@]}" "${card_line[@]}" "${card_devices[@]}"
   card_stop
 }

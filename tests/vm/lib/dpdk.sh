@@ -15,7 +15,7 @@ dpdk_programs() {
   local root=$1 library file
   image_program "$root" "$vm_dpdk" usr/bin/dpdk-testpmd
   mkdir "$root/usr/lib/dpdk"
-  for library in librte_net_ixgbe librte_net_e1000 librte_mempool_ring; do
+  for library in librte_net_ixgbe librte_net_e1000 librte_net_tap librte_mempool_ring; do
     for file in "$vm_dpdk/usr/lib/x86_64-linux-gnu/$library.so".[0-9]*; do
       # One file under one name: a driver loaded twice registers twice. Where testpmd links it, that name is the linked one.
       [[ $file =~ \.so\.[0-9]+$ ]] || continue

@@ -27,7 +27,8 @@ drivers=''
 for library in /usr/lib/dpdk/*; do drivers="$drivers -d $library"; done
 
 # session NAME SECONDS COMMANDS-FUNCTION EAL-OPTION… -- OPTION…: testpmd in its interactive mode, with what the function
-# prints as its input; it ends well, in time, and the frames waited for came. What it printed is in /tmp/out, without what it was asked.
+# prints as its input; it ends well, in time, and the frames waited for came. What it printed is in /tmp/out, without what it was
+# asked. $vfs and $peers are other ports and neighbours than the two VFs.
 session() {
   session_name=$1 session_seconds=$2 session_commands=$3
   shift 3
@@ -39,8 +40,8 @@ session() {
   rm -f /tmp/missing
   # shellcheck disable=SC2086 # words
   { "$session_commands"; echo stop; echo quit; } | timeout -k 5 "$session_seconds" \
-    dpdk-testpmd $drivers ${cores:--l 0,1} --huge-dir /hp -m 64 --in-memory --log-level="$pmd_log:debug" --log-level=bus.pci:info -a "$vf0" -a "$vf1" $eal -- \
-    -i --forward-mode=mac --eth-peer=0,$mac1 --eth-peer=1,$mac0 --no-flush-rx --total-num-mbufs=8192 "$@" \
+    dpdk-testpmd $drivers ${cores:--l 0,1} --huge-dir /hp -m 64 --in-memory --log-level="$pmd_log:debug" --log-level=bus.pci:info ${vfs:--a $vf0 -a $vf1} $eal -- \
+    -i --forward-mode=mac ${peers:---eth-peer=0,$mac1 --eth-peer=1,$mac0} --no-flush-rx --total-num-mbufs=8192 "$@" \
     >/tmp/all 2>&1 || session_status=$?
   grep -Ev 'PMD_INIT_FUNC_TRACE|src=.* - dst=' /tmp/all || :
   sed 's/\r//; s/^testpmd> .*//' /tmp/all >/tmp/out
