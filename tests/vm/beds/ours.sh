@@ -1,5 +1,4 @@
 # our driver on all five simulated models, served over vfio-user, through the guest kernel's vfio-pci and VT-d
-# by name only: its deadlines were too short for a busy machine; to run by default once it has been green there
 . "$vm_dir/lib/card.sh"
 . "$vm_dir/lib/passthrough.sh"
 
