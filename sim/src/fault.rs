@@ -37,6 +37,9 @@ pub enum Point {
     VfReset,
     /// A config-space read. Selector: offset. `Force`, `Mask`, `Random`.
     ConfigRead,
+    /// The driver asks the host for something, as it would by a system call. Selector: 0 to map registers, 1 to map
+    /// memory, 2 to route vectors, 3 to switch them off, 4 for a reset, 5 to read and 6 to write config space. `Fail`.
+    HostCall,
     /// A point of the data path, in its own words.
     Data(DataPoint),
 }
@@ -81,6 +84,8 @@ pub enum Action {
     Repeat(u32),
     /// It goes to this vector instead.
     Divert(u8),
+    /// The host refuses, with this errno.
+    Fail(i32),
     /// A fault of the data path.
     Data(Fault),
 }
@@ -234,6 +239,7 @@ const fn bit(point: Point) -> u32 {
         Point::VfReset => 9,
         Point::ConfigRead => 10,
         Point::Data(_) => 11,
+        Point::HostCall => 12,
     }
 }
 

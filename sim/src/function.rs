@@ -1,12 +1,17 @@
 //! A simulated VF as a PCI function.
 
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vfnic_hw::{Clock, DmaSpace, Event, Mmio, PciError, PciFunction, PciIds};
+use vfnic_hw::{
+    Clock, DmaError, DmaRegion, DmaRequest, DmaSpace, Event, IovaRange, Mmio, PciError,
+    PciFunction, PciIds,
+};
 
 use crate::bar::Bar;
+use crate::fault::{Action, Point};
 use crate::iommu::SimSpace;
 use crate::irq::VECTORS;
 use crate::shared::Shared;
@@ -14,6 +19,78 @@ use crate::shared::Shared;
 /// How long a function takes to settle after FLR (PCIe). The simulated one is ready at once, so the wait is only made
 /// where it costs nothing: on a virtual clock.
 const FLR_TIME: Duration = Duration::from_millis(100);
+
+/// What the driver asks the host for: the selector of [`Point::HostCall`].
+#[derive(Clone, Copy, Debug)]
+enum HostCall {
+    MapRegisters,
+    MapMemory,
+    RouteVectors,
+    VectorsOff,
+    Reset,
+    ReadConfig,
+    WriteConfig,
+}
+
+impl HostCall {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::MapRegisters => "mapping registers",
+            Self::MapMemory => "mapping memory",
+            Self::RouteVectors => "routing vectors",
+            Self::VectorsOff => "switching vectors off",
+            Self::Reset => "a reset",
+            Self::ReadConfig => "reading config space",
+            Self::WriteConfig => "writing config space",
+        }
+    }
+}
+
+/// The plan's word on a call of VF `vf`'s driver.
+fn host_call(card: &Shared, vf: usize, call: HostCall) -> io::Result<()> {
+    card.with(|state| {
+        let now = state.control.now;
+        match state
+            .control
+            .faults
+            .at(Point::HostCall, now, vf, call as u32)
+        {
+            Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// A function's space, where mapping can be made to fail for this function alone.
+#[derive(Clone, Debug)]
+struct Space {
+    card: Arc<Shared>,
+    vf: usize,
+    space: SimSpace,
+}
+
+impl DmaSpace for Space {
+    fn map(&self, request: DmaRequest) -> Result<DmaRegion, DmaError> {
+        host_call(&self.card, self.vf, HostCall::MapMemory).map_err(|source| DmaError::Map {
+            need: request.len as u64,
+            iova: 0,
+            source,
+        })?;
+        self.space.map(request)
+    }
+
+    fn ranges(&self) -> Vec<IovaRange> {
+        self.space.ranges()
+    }
+
+    fn mapped_bytes(&self) -> u64 {
+        self.space.mapped_bytes()
+    }
+
+    fn page_size(&self) -> usize {
+        self.space.page_size()
+    }
+}
 
 /// One VF, held by whoever opened it. Opening and dropping it reset it, as VFIO does.
 pub(crate) struct SimFunction {
@@ -88,6 +165,14 @@ impl SimFunction {
         }
     }
 
+    fn host(&self, call: HostCall) -> Result<(), PciError> {
+        host_call(&self.card, self.vf, call).map_err(|source| PciError::Sys {
+            device: self.name.clone(),
+            call: call.name().to_owned(),
+            source,
+        })
+    }
+
     fn gone(&self) -> PciError {
         PciError::Gone {
             device: self.name.clone(),
@@ -126,6 +211,7 @@ impl PciFunction for SimFunction {
     }
 
     fn read_config(&self, offset: u16, data: &mut [u8]) -> Result<(), PciError> {
+        self.host(HostCall::ReadConfig)?;
         let done = self
             .card
             .with(|state| state.read_config(self.vf, offset, data));
@@ -137,6 +223,7 @@ impl PciFunction for SimFunction {
     }
 
     fn write_config(&self, offset: u16, data: &[u8]) -> Result<(), PciError> {
+        self.host(HostCall::WriteConfig)?;
         let done = self
             .card
             .with(|state| state.write_config(self.vf, offset, data));
@@ -148,6 +235,7 @@ impl PciFunction for SimFunction {
     }
 
     fn bar(&self, index: u8) -> Result<Arc<dyn Mmio>, PciError> {
+        self.host(HostCall::MapRegisters)?;
         if index == 0 {
             Ok(self.bar.clone())
         } else {
@@ -161,7 +249,11 @@ impl PciFunction for SimFunction {
     }
 
     fn dma_space(&self) -> Arc<dyn DmaSpace> {
-        Arc::new(self.space.clone())
+        Arc::new(Space {
+            card: self.card.clone(),
+            vf: self.vf,
+            space: self.space.clone(),
+        })
     }
 
     fn clock(&self) -> Arc<dyn Clock> {
@@ -180,6 +272,7 @@ impl PciFunction for SimFunction {
                 have: self.vector_count(),
             });
         }
+        self.host(HostCall::RouteVectors)?;
         self.card.with(|state| {
             if state.control.vfs[self.vf].removed {
                 return Err(self.gone());
@@ -191,6 +284,7 @@ impl PciFunction for SimFunction {
     }
 
     fn disable_vectors(&self) -> Result<(), PciError> {
+        self.host(HostCall::VectorsOff)?;
         self.card
             .with(|state| state.control.vfs[self.vf].irq.disable());
         Ok(())
@@ -205,6 +299,7 @@ impl PciFunction for SimFunction {
     }
 
     fn reset(&self) -> Result<(), PciError> {
+        self.host(HostCall::Reset)?;
         let gone = self.card.with(|state| {
             if state.control.vfs[self.vf].removed {
                 return true;

@@ -7,7 +7,18 @@
 //! register-read:0x10=mask:0xbfffffff:0    link never up
 //! interrupt=drop,ppm=1000                 one message in a thousand is lost
 //! dma-write=refuse,after=100,times=1      the hundred-and-first write of a frame is an IOMMU fault
+//! host-call:1=fail:12,after=1,times=1     the second mapping of memory fails with ENOMEM
 //! ```
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +35,7 @@ pub struct PlanError {
     what: String,
 }
 
-const POINTS: [(&str, Point); 18] = [
+const POINTS: [(&str, Point); 19] = [
     ("register-read", Point::RegisterRead),
     ("register-write", Point::RegisterWrite),
     ("queue-enable", Point::QueueEnable),
@@ -36,6 +47,7 @@ const POINTS: [(&str, Point); 18] = [
     ("interrupt", Point::Interrupt),
     ("vf-reset", Point::VfReset),
     ("config-read", Point::ConfigRead),
+    ("host-call", Point::HostCall),
     ("tx-fetch", Point::Data(DataPoint::TxFetch)),
     ("tx-write-back", Point::Data(DataPoint::TxWriteBack)),
     ("rx-fetch", Point::Data(DataPoint::RxFetch)),
@@ -45,7 +57,7 @@ const POINTS: [(&str, Point); 18] = [
     ("frame", Point::Data(DataPoint::Frame)),
 ];
 
-const ACTIONS: &str = "force:V, mask:AND:OR, random, reset-port:TIME, reset-vf, remove, drop, delay:TIME, nack, word:INDEX:V, before:V, repeat:N, divert:N; at the \
+const ACTIONS: &str = "force:V, mask:AND:OR, random, reset-port:TIME, reset-vf, remove, drop, delay:TIME, nack, word:INDEX:V, before:V, repeat:N, divert:N, fail:ERRNO; at the \
                        data path's points: rewrite:AND:AND:OR:OR, swallow, tear:TIME, displace:N, delay:TIME, late:TIME, again:TIME, refuse, \
                        corrupt:OFFSET, duplicate, block";
 
@@ -135,6 +147,7 @@ fn read_action(point: Point, text: &str) -> Result<Action, String> {
         },
         ("before", [value], false) => Action::Before(number(value)?),
         ("repeat", [times], false) => Action::Repeat(number(times)?),
+        ("fail", [errno], false) => Action::Fail(number(errno)?),
         ("divert", [vector], false) => Action::Divert(number(vector)?),
         ("rewrite", [low_and, high_and, low_or, high_or], true) => Action::Data(Fault::Rewrite {
             and: [number(low_and)?, number(high_and)?],
@@ -212,9 +225,101 @@ impl fmt::Display for Point {
     }
 }
 
+/// As it is read: a plan that did something remarkable can be told in a line.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.point.fmt(f)?;
+        if let Some(selector) = self.selector {
+            write!(f, ":{selector:#x}")?;
+        }
+        f.write_str("=")?;
+        write_action(f, self.action)?;
+        if let Some(vf) = self.vf {
+            write!(f, ",vf={vf}")?;
+        }
+        if self.skip > 0 {
+            write!(f, ",after={}", self.skip)?;
+        }
+        if let Some(times) = self.times {
+            write!(f, ",times={times}")?;
+        }
+        if self.ppm != 1_000_000 {
+            write!(f, ",ppm={}", self.ppm)?;
+        }
+        if !self.from.is_zero() {
+            write!(f, ",from={}ns", self.from.as_nanos())?;
+        }
+        if let Some(until) = self.until {
+            write!(f, ",until={}ns", until.as_nanos())?;
+        }
+        Ok(())
+    }
+}
+
+fn write_action(f: &mut fmt::Formatter<'_>, action: Action) -> fmt::Result {
+    match action {
+        Action::Force(value) => write!(f, "force:{value:#x}"),
+        Action::Mask { and, or } => write!(f, "mask:{and:#x}:{or:#x}"),
+        Action::Random => f.write_str("random"),
+        Action::ResetPort(time) => write!(f, "reset-port:{}ns", time.as_nanos()),
+        Action::ResetVf => f.write_str("reset-vf"),
+        Action::Remove => f.write_str("remove"),
+        Action::Drop => f.write_str("drop"),
+        Action::Delay(time) => write!(f, "delay:{}ns", time.as_nanos()),
+        Action::Nack => f.write_str("nack"),
+        Action::Word { index, value } => write!(f, "word:{index}:{value:#x}"),
+        Action::Before(word) => write!(f, "before:{word:#x}"),
+        Action::Repeat(times) => write!(f, "repeat:{times}"),
+        Action::Divert(vector) => write!(f, "divert:{vector}"),
+        Action::Fail(errno) => write!(f, "fail:{errno}"),
+        Action::Data(fault) => match fault {
+            Fault::Rewrite { and, or } => {
+                let ([a, b], [c, d]) = (and, or);
+                write!(f, "rewrite:{a:#x}:{b:#x}:{c:#x}:{d:#x}")
+            }
+            Fault::Swallow => f.write_str("swallow"),
+            Fault::Tear { ns } => write!(f, "tear:{ns}ns"),
+            Fault::Displace(places) => write!(f, "displace:{places}"),
+            Fault::Delay { ns } => write!(f, "delay:{ns}ns"),
+            Fault::Refuse => f.write_str("refuse"),
+            Fault::Late { ns } => write!(f, "late:{ns}ns"),
+            Fault::Again { ns } => write!(f, "again:{ns}ns"),
+            Fault::Corrupt(offset) => write!(f, "corrupt:{offset}"),
+            Fault::Duplicate => f.write_str("duplicate"),
+            Fault::Block => f.write_str("block"),
+        },
+    }
+}
+
+impl fmt::Display for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.rules().iter().enumerate() {
+            if index > 0 {
+                f.write_str(";")?;
+            }
+            rule.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_reads_back_as_it_is_written() {
+        let text = "register-read:0x10=force:0xffffffff,vf=3,after=7,times=2,ppm=5,from=1ms,until=2s;mailbox-reply=mask:1:2;\
+                    register-write=random;interrupt=reset-port:5us;vf-reset=reset-vf;config-read=remove;queue-enable=drop;\
+                    queue-disable=delay:1s;mailbox-request=nack;mailbox-reply=word:15:9;mailbox-reply=before:0x100;\
+                    interrupt=repeat:3;interrupt=divert:1;host-call:1=fail:12;rx-write-back=rewrite:1:2:3:4;\
+                    tx-write-back=swallow;rx-write-back=tear:9ns;rx-write-back=displace:-3;tx-write-back=delay:3us;\
+                    dma-read=refuse;rx-write-back=late:1ms;rx-write-back=again:1ms;frame=corrupt:14;frame=duplicate;tx-fetch=block";
+        let plan: FaultPlan = text.parse().expect("a plan");
+        assert_eq!(plan.rules().len(), 25);
+        let again: FaultPlan = plan.to_string().parse().expect("as it is written");
+        assert_eq!(again, plan);
+    }
 
     #[test]
     fn every_point_has_a_name_and_takes_a_rule() {

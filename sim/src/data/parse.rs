@@ -1,4 +1,13 @@
 //! What the card's parser sees in a frame: packet type, header lengths, and checksums that are really computed.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 use super::checksum::{BORROW, crc32c, is_good, sum, sum_at};
 use super::desc::Check;

@@ -2,6 +2,15 @@
 //!
 //! Linux's PF drivers (ixgbe and igb) are the model, with DPDK's as a variant (ixgbevf.md §6.8, igbvf.md §6.2-6.7).
 //! `task` is the mailbox interrupt; `ixgbe`, `igb` and `dpdk` answer; `port` brings the whole port up and down.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 mod addresses;
 mod dpdk;

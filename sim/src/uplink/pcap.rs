@@ -2,6 +2,15 @@
 //!
 //! The classic format with micro- or nanoseconds, either byte order. It is simple enough to read here, with no
 //! allocation by what a file claims; a pcapng file is refused by name.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};

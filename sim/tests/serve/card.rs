@@ -190,7 +190,7 @@ fn v9_unmaps_and_maps_under_a_running_ring() {
 }
 
 #[test]
-fn v15_a_client_dies_in_the_middle_of_dma() {
+fn v15_h17_a_client_dies_in_the_middle_of_dma() {
     let bed = CardBed::new();
     let mut other = bed.client(1);
     shake_hands(&mut other);
