@@ -18,6 +18,8 @@ for_every_model! {
         left.events();
         card.pf().remove_vf(0).expect("there");
         let begin = Instant::now();
+        let clock = card.clock();
+        let told = clock.now();
         assert!(matches!(left.port.poll_control(), Err(Error::Gone { .. })));
         assert!(matches!(left.port.poll_control(), Err(Error::Gone { .. })));
         assert_eq!(left.events(), [Event::Gone], "told once");
@@ -28,6 +30,7 @@ for_every_model! {
         assert!(matches!(left.port.add_vlan(5), Err(Error::Gone { .. })));
         assert!(matches!(left.port.set_mtu(900), Err(Error::Gone { .. })));
         assert!(matches!(left.port.refresh_stats(), Err(Error::Gone { .. })));
+        assert!(clock.now() - told <= Duration::from_millis(10), "somebody waited");
         left.port.stop(Vec::new()).expect("it is over already");
         assert!(matches!(left.port.close(), Ok(())));
         assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());

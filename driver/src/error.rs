@@ -123,7 +123,7 @@ pub enum Error {
     /// The port is recovering from a reset of the PF. What was asked for was not done; it can be asked for again after
     /// [`Event::Recovered`](crate::Event::Recovered).
     #[error(
-        "{device}: {what} was asked for while the port recovers from a reset of the PF ({since:?} so far); ask again after the Recovered event"
+        "{device}: {what} was asked for while the port recovers from a reset ({since:?} so far); ask again after the Recovered event"
     )]
     Recovering {
         /// The device.

@@ -17,7 +17,7 @@ pub enum Event {
     },
     /// The link went down, or the administrator switched it off.
     LinkDown,
-    /// The PF was reset, or forgot this VF. Traffic stands still; the port recovers by itself.
+    /// The PF was reset, or forgot this VF, or somebody else reset the VF. Traffic stands still; the port recovers by itself.
     PfReset,
     /// Traffic runs again, with everything configured as before. Each queue comes back when it is next used: its
     /// buffers are its thread's, and nobody else touches them.

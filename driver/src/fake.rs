@@ -384,6 +384,10 @@ impl PciFunction for FakeFunction {
         self.ids
     }
     fn read_config(&self, offset: u16, data: &mut [u8]) -> Result<(), PciError> {
+        if self.bar.state().removed {
+            data.fill(0xff);
+            return Ok(());
+        }
         data.fill(0);
         if offset == 4 {
             let last = self.calls().into_iter().rev().find_map(|call| match call {

@@ -1,11 +1,13 @@
 //! The one way to a register: it knows when the device is gone.
 //!
 //! A bus answers a read that nobody takes with all ones. No register of these devices is all ones for good, but a
-//! counter may pass through it, so the value is confirmed on a second register before the device counts as gone
-//! (ixgbevf.md §2.3, igbvf.md §7.7). From then on nothing is read or written any more.
+//! counter may pass through it, so the value is confirmed on a second register before the device counts as silent
+//! (ixgbevf.md §2.3, igbvf.md §7.7). From then on nothing is read or written any more, until the control side has found
+//! out which of two things it is: a function whose bus no longer answers for it is gone for good, one that is still
+//! there is being reset by somebody else and may be back in a moment ([`Registers::revive`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use vfnic_hw::regs::Reg;
@@ -15,6 +17,11 @@ use crate::Error;
 use crate::wait::{Patience, Ticker, block_on};
 
 const ALL_ONES: u32 = u32::MAX;
+
+/// What is known about the device: it answers, it did not the last time, it never will again.
+const PRESENT: u8 = 0;
+const SILENT: u8 = 1;
+const GONE: u8 = 2;
 
 /// The device does not answer any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +35,7 @@ pub(crate) struct Registers {
     status: u32,
     /// Confirms a removal when it is the status register that read all ones.
     second: u32,
-    gone: AtomicBool,
+    life: AtomicU8,
 }
 
 impl Registers {
@@ -38,13 +45,13 @@ impl Registers {
             mmio,
             status: status.addr(),
             second: second.addr(),
-            gone: AtomicBool::new(false),
+            life: AtomicU8::new(PRESENT),
         }
     }
 
     /// Reads the register at `offset`.
     pub(crate) fn read(&self, offset: u32) -> Result<u32, Gone> {
-        if self.is_gone() {
+        if self.is_silent() {
             return Err(Gone);
         }
         let value = self.mmio.read32(offset);
@@ -55,7 +62,7 @@ impl Registers {
                 self.status
             };
             if self.mmio.read32(witness) == ALL_ONES {
-                self.gone.store(true, Ordering::Relaxed);
+                self.turn(PRESENT, SILENT);
                 return Err(Gone);
             }
         }
@@ -64,7 +71,7 @@ impl Registers {
 
     /// Writes the register at `offset`. Posted: the next read makes sure it has arrived.
     pub(crate) fn write(&self, offset: u32, value: u32) {
-        if !self.is_gone() {
+        if !self.is_silent() {
             self.mmio.write32(offset, value);
         }
     }
@@ -74,9 +81,37 @@ impl Registers {
         self.read(self.status).map(drop)
     }
 
-    /// Whether the device was found to be gone.
+    /// Whether the device was found to answer no more, for now or for good.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.life.load(Ordering::Relaxed) != PRESENT
+    }
+
+    /// Whether the device is gone for good.
     pub(crate) fn is_gone(&self) -> bool {
-        self.gone.load(Ordering::Relaxed)
+        self.life.load(Ordering::Relaxed) == GONE
+    }
+
+    /// The device is gone for good.
+    pub(crate) fn bury(&self) {
+        self.life.store(GONE, Ordering::Relaxed);
+    }
+
+    /// Looks whether a silent device answers again. Its state is that after a reset then, whatever it was before.
+    pub(crate) fn revive(&self) -> bool {
+        let answers = [self.status, self.second]
+            .iter()
+            .any(|witness| self.mmio.read32(*witness) != ALL_ONES);
+        if answers {
+            self.turn(SILENT, PRESENT);
+        }
+        answers && !self.is_silent()
+    }
+
+    fn turn(&self, from: u8, to: u8) {
+        // Whoever was faster has said the same, or that it is gone for good.
+        let _ = self
+            .life
+            .compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// The tail register at `offset`, for the data path.

@@ -1,4 +1,13 @@
 //! Statistics: the hardware's narrow counters made wide, and the queues' own next to them.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 use vfnic_hw::regs::Reg;
 
@@ -176,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_grow_over_their_width() {
+    fn r14_counters_grow_over_their_width() {
         let (bar, regs, mut totals) = bench();
         bar.set(0x101C, 0xffff_fff0);
         bar.set(0x1020, 0xffff_ff00);
@@ -188,6 +197,49 @@ mod tests {
         totals.update(&regs).expect("there");
         assert_eq!(total(&totals, "rx_packets"), 0x20);
         assert_eq!(total(&totals, "rx_bytes"), 0x200);
+    }
+
+    /// A counter that carries into its upper half between two reads.
+    #[derive(Debug)]
+    struct Carry(std::sync::atomic::AtomicU32);
+
+    impl vfnic_hw::Mmio for Carry {
+        fn len(&self) -> u32 {
+            0x4000
+        }
+        fn read32(&self, offset: u32) -> u32 {
+            let reads = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let low_before = reads == 0;
+            match offset {
+                0x1020 if low_before => 0xffff_fff0,
+                0x1020 => 0x10,
+                // Read first, it would still be the old one.
+                0x1024 if low_before => 2,
+                0x1024 => 3,
+                _ => 0,
+            }
+        }
+        fn write32(&self, _: u32, _: u32) {}
+        fn doorbell(&self, _: u32) -> Result<vfnic_hw::Doorbell, vfnic_hw::PciError> {
+            Err(vfnic_hw::PciError::Gone {
+                device: String::new(),
+            })
+        }
+    }
+
+    #[test]
+    fn d67_halves_of_a_counter_that_do_not_belong_together_are_read_again() {
+        let regs = Registers::new(
+            Arc::new(Carry(std::sync::atomic::AtomicU32::new(0))),
+            r::VFSTATUS,
+            r::VFMAILBOX,
+        );
+        let octets = Family::of(vfnic_hw::Model::X540)
+            .counters()
+            .iter()
+            .find(|counter| counter.low.addr() == 0x1020)
+            .expect("octets received");
+        assert_eq!(octets.read(&regs), Ok(3 << 32 | 0x10));
     }
 
     #[test]

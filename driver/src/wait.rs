@@ -244,6 +244,34 @@ pub(crate) mod tests {
         );
     }
 
+    /// A clock that leaps an hour the first time somebody sleeps: the process was stopped.
+    #[derive(Debug, Default)]
+    struct Leap(TestClock);
+
+    impl Clock for Leap {
+        fn now(&self) -> Duration {
+            self.0.now()
+        }
+        fn sleep(&self, time: Duration) {
+            self.0.sleep(time + Duration::from_secs(3600));
+        }
+    }
+
+    #[test]
+    fn h21_a_stopped_process_does_not_take_its_absence_for_silence() {
+        let ticker = Ticker::new(Arc::new(Leap::default()));
+        let mut looks = 0;
+        let got = block_on(
+            &ticker,
+            ticker.poll_until(PATIENCE, || {
+                looks += 1;
+                // It came while the process was away.
+                Ok::<_, ()>((looks == 2).then_some("there"))
+            }),
+        );
+        assert_eq!(got, Ok(Ok("there")));
+    }
+
     #[test]
     fn the_overall_limit_cuts_every_wait_short() {
         let ticker = ticker();

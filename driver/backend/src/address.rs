@@ -1,4 +1,14 @@
 //! The address of a PCI function.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::fmt;
 use std::str::FromStr;

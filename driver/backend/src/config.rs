@@ -1,4 +1,13 @@
 //! The few bytes of config space that every backend reads.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 use vfnic_hw::PciIds;
 

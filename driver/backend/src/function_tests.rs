@@ -167,3 +167,43 @@ fn h29_a_device_that_is_no_vfio_device_is_refused_and_closed() {
         "{error}"
     );
 }
+
+#[test]
+fn d64_config_space_that_reads_short_or_not_at_all_is_an_error() {
+    let host = Host::new();
+    let mut function = function(&host, Registers::Mapped);
+    // The file has 8192 bytes; the kernel says that config space goes on behind them.
+    function.config.offset = 8190;
+    let error = function.read_config(0, &mut [0; 4]).unwrap_err();
+    let PciError::Sys { call, source, .. } = &error else {
+        panic!("{error}")
+    };
+    assert!(call.contains("config space"), "{call}");
+    assert_eq!(source.kind(), io::ErrorKind::UnexpectedEof);
+    assert!(function.set_bus_master(true).is_err());
+    function.config.offset = u64::MAX / 2 - 300;
+    assert!(function.read_config(0, &mut [0; 4]).is_err());
+    assert!(function.write_config(0, &[0; 4]).is_err());
+    function.config.offset = 4096;
+    function.read_config(0, &mut [0; 4]).unwrap();
+}
+
+#[test]
+fn d66_h25_a_reset_that_the_kernel_is_too_busy_for_is_asked_for_again() {
+    let host = Host::new();
+    let mut function = function(&host, Registers::Mapped);
+    function.can_reset = true;
+    let errno = |error| match error {
+        PciError::Sys { source, .. } => source.raw_os_error(),
+        other => panic!("{other}"),
+    };
+    // Busy a few times, then the real answer: the file is no device.
+    sys::faults::plan(vec![Some(libc::EAGAIN); 3]);
+    assert_eq!(errno(function.reset().unwrap_err()), Some(libc::ENOTTY));
+    assert_eq!(sys::faults::left(), 0);
+    // Busy for good: it is asked a bounded number of times.
+    sys::faults::plan(vec![Some(libc::EAGAIN); 100]);
+    assert_eq!(errno(function.reset().unwrap_err()), Some(libc::EAGAIN));
+    assert_eq!(sys::faults::left(), 100 - RESET_TRIES as usize);
+    sys::faults::plan([]);
+}

@@ -2,6 +2,16 @@
 //!
 //! The kernel counts what a process has pinned for devices and says no more than "out of memory" when that is too much;
 //! the numbers have to be worked out here for the error to be of use.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::fs;
 use std::path::Path;

@@ -319,3 +319,24 @@ fn h1_h22_nodes_that_are_not_there_are_named_and_nothing_stays_open() {
     let error = VfioSpace::new(&forced).open(address, None).unwrap_err();
     assert!(path_of(error).ends_with("dev/iommu"));
 }
+
+#[test]
+fn h12_pinning_that_fails_at_a_later_region_undoes_only_itself() {
+    let host = Host::new();
+    let (space, fake, _lease, _file) = space(&host);
+    for failing in 0..5 {
+        let mut regions = Vec::new();
+        for number in 0..5 {
+            if number == failing {
+                fake.0.lock().unwrap().refuse = Some(libc::ENOMEM);
+                assert!(space.map(PAGE).is_err());
+                break;
+            }
+            regions.push(space.map(PAGE).unwrap());
+        }
+        assert_eq!(space.mapped_bytes(), 4096 * failing);
+        drop(regions);
+        assert_eq!((space.mapped_bytes(), space.leaked_bytes()), (0, 0));
+    }
+    space.map(PAGE).unwrap();
+}

@@ -79,6 +79,21 @@ impl<A> Ioctl<A> {
         }
     }
 
+    /// A failure that a test has planned for this call. There are none outside of tests.
+    #[cfg(test)]
+    fn planned(&self, detail: &str) -> Option<Failed> {
+        faults::next().map(|source| Failed {
+            call: format!("{}{detail}", self.name),
+            source,
+        })
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "as the other one")]
+    const fn planned(&self, _: &str) -> Option<Failed> {
+        None
+    }
+
     fn failed(&self, detail: &str) -> Failed {
         Failed {
             source: io::Error::last_os_error(),
@@ -119,18 +134,22 @@ const IOMMU_IOAS_UNMAP: Ioctl<ByRef<iommu_ioas_unmap>> = Ioctl::iommufd(6, "IOMM
 impl Ioctl<ByValue> {
     fn call(&self, file: &File, value: u32) -> Result<c_int, Failed> {
         loop {
-            // SAFETY: the argument is a number to this ioctl; the kernel follows no pointer.
-            let result = unsafe {
-                libc::ioctl(
-                    file.as_raw_fd(),
-                    libc::Ioctl::from(self.number),
-                    libc::c_ulong::from(value),
-                )
+            let failed = if let Some(failed) = self.planned("") {
+                failed
+            } else {
+                // SAFETY: the argument is a number to this ioctl; the kernel follows no pointer.
+                let result = unsafe {
+                    libc::ioctl(
+                        file.as_raw_fd(),
+                        libc::Ioctl::from(self.number),
+                        libc::c_ulong::from(value),
+                    )
+                };
+                if result >= 0 {
+                    return Ok(result);
+                }
+                self.failed("")
             };
-            if result >= 0 {
-                return Ok(result);
-            }
-            let failed = self.failed("");
             if failed.errno() != Some(libc::EINTR) {
                 return Err(failed);
             }
@@ -148,14 +167,18 @@ impl<T: ?Sized> Ioctl<ByRef<T>> {
         let argument = ptr::from_mut(argument).cast::<libc::c_void>();
         let (fd, number) = (file.as_raw_fd(), libc::Ioctl::from(self.number));
         loop {
-            // SAFETY: `ByRef`'s contract, kept by the constants above and their callers in this file: `argument` is the
-            // structure this ioctl takes, exclusively borrowed, its size field is not larger than it is, and the
-            // pointers inside it are to memory that lives and may be accessed for the length of the call.
-            let result = unsafe { libc::ioctl(fd, number, argument) };
-            if result >= 0 {
-                return Ok(result);
-            }
-            let failed = self.failed(detail);
+            let failed = if let Some(failed) = self.planned(detail) {
+                failed
+            } else {
+                // SAFETY: `ByRef`'s contract, kept by the constants above and their callers in this file: `argument` is
+                // the structure this ioctl takes, exclusively borrowed, its size field is not larger than it is, and the
+                // pointers inside it are to memory that lives and may be accessed for the length of the call.
+                let result = unsafe { libc::ioctl(fd, number, argument) };
+                if result >= 0 {
+                    return Ok(result);
+                }
+                self.failed(detail)
+            };
             if failed.errno() != Some(libc::EINTR) {
                 return Err(failed);
             }
@@ -494,9 +517,57 @@ pub(crate) fn ioas_unmap(iommufd: &File, ioas: u32, iova: u64, len: u64) -> Resu
     Ok(unmap.length)
 }
 
+/// What a test wants the next ioctls of its thread to come to, each once: an errno, or to be let through.
+#[cfg(test)]
+pub(crate) mod faults {
+    use std::cell::RefCell;
+    use std::collections::VecDeque;
+    use std::io;
+
+    thread_local! {
+        static PLAN: RefCell<VecDeque<Option<i32>>> = const { RefCell::new(VecDeque::new()) };
+    }
+
+    pub(crate) fn plan(calls: impl IntoIterator<Item = Option<i32>>) {
+        PLAN.set(calls.into_iter().collect());
+    }
+
+    /// How many planned calls have not been made.
+    pub(crate) fn left() -> usize {
+        PLAN.with_borrow(VecDeque::len)
+    }
+
+    pub(super) fn next() -> Option<io::Error> {
+        PLAN.with_borrow_mut(VecDeque::pop_front)
+            .flatten()
+            .map(io::Error::from_raw_os_error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn h25_an_interrupted_call_is_made_again_and_nothing_else_is() {
+        let file = File::open("/dev/null").unwrap();
+        for interruptions in 0..4 {
+            faults::plan(vec![Some(libc::EINTR); interruptions]);
+            // By value and by reference.
+            assert_eq!(reset(&file).unwrap_err().errno(), Some(libc::ENOTTY));
+            assert_eq!(faults::left(), 0);
+            faults::plan(vec![Some(libc::EINTR); interruptions]);
+            assert_eq!(region(&file, 0).unwrap_err().errno(), Some(libc::ENOTTY));
+            assert_eq!(faults::left(), 0);
+        }
+        // Everything else is the caller's to judge.
+        for errno in [libc::EAGAIN, libc::ENOMEM, libc::EIO] {
+            faults::plan([Some(errno), Some(libc::EINTR)]);
+            assert_eq!(device_flags(&file).unwrap_err().errno(), Some(errno));
+            assert_eq!(faults::left(), 1);
+        }
+        faults::plan([]);
+    }
 
     /// Against the numbers of the kernel's own headers, written out.
     #[test]

@@ -1,5 +1,15 @@
 //! What sysfs says about PCI functions, IOMMU groups and VFIO nodes. Reading only, and no opinions: what follows from a
 //! fact is decided by who asked.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -248,7 +258,7 @@ mod tests {
     use crate::testing::Host;
 
     #[test]
-    fn reads_a_card_with_vfs() {
+    fn h27_reads_a_card_with_vfs() {
         let host = Host::new();
         let pf = host.function("0000:31:00.0", Some("ixgbe"), Some(7));
         let vf = host.function("0000:31:10.0", Some("vfio-pci"), Some(8));

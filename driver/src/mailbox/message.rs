@@ -45,7 +45,7 @@ impl Request {
 
     /// The words to write.
     pub(crate) fn words(&self) -> &[u32] {
-        &self.words[..self.len]
+        self.words.get(..self.len).unwrap_or(&self.words)
     }
 
     /// How many words of the reply matter.

@@ -3,6 +3,16 @@
 //! Three of the control register's bits are cleared by every read of it, whoever reads and for whatever reason. So it
 //! is read in one place, which gathers them; nothing else may read that register. Messages that are not the answer to
 //! the pending request become notices, never replies.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 mod message;
 

@@ -39,6 +39,8 @@ pub(crate) enum Cause {
     TxHang,
     /// The bus reported an error.
     BusError,
+    /// Its registers read all ones, and yet the bus answers for it: somebody else is resetting it.
+    Absent,
 }
 
 /// Everything the control side changes.

@@ -120,6 +120,14 @@ impl Device {
             || u16::from_le_bytes(command) & BUS_MASTER != 0
     }
 
+    /// Whether the bus still answers for the function. The status register has bits that are always 0 (PCI 3.0 §6.2.3),
+    /// so all ones are nobody's. (The command register would not do: VFIO answers for part of it by itself.)
+    pub(crate) fn is_on_the_bus(&self) -> bool {
+        const STATUS: u16 = 6;
+        let mut status = [0xff; 2];
+        self.function.read_config(STATUS, &mut status).is_ok() && status != [0xff; 2]
+    }
+
     /// Clears pending causes of `vectors`, a mask, and unmasks them. Returns when that has arrived: a cause cleared on
     /// the way belongs to something that can be seen in memory from then on.
     ///
@@ -177,7 +185,9 @@ impl Device {
         // TIMEOUT: a port is closed within 100 ms (the FLR's own settling time aside, which is the backend's).
         ticker.limit_all(Some(Duration::from_millis(60)));
         let mut quiet = match block_on(&ticker, self.family.reset(self.io(&ticker))) {
-            Ok(()) | Err(Error::Gone { .. }) => true,
+            Ok(()) => true,
+            // A function that is there but does not answer may still do DMA.
+            Err(Error::Gone { .. }) => !self.is_on_the_bus(),
             Err(error) => {
                 log::warn!("{}: while closing: {error}", self.name);
                 false

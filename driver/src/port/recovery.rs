@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::family::Io;
 use crate::port::control::{Cause, Control};
 use crate::port::shared::{Shared, Slot, Task};
-use crate::port::{PortState, start};
+use crate::port::{Device, PortState, start};
 use crate::registers::Gone;
 use crate::wait::Patience;
 use crate::{Error, Event};
@@ -26,7 +26,11 @@ impl Shared {
         self.events.push(match cause {
             Cause::TxHang => Event::TxHang,
             Cause::BusError => Event::BusError,
-            Cause::PfReset | Cause::Forgotten | Cause::Silence | Cause::LostQueue => Event::PfReset,
+            Cause::PfReset
+            | Cause::Forgotten
+            | Cause::Silence
+            | Cause::LostQueue
+            | Cause::Absent => Event::PfReset,
         });
         let state = if cause == Cause::PfReset {
             PortState::PfResetting
@@ -49,6 +53,7 @@ const fn why(cause: Cause) -> &'static str {
         Cause::LostQueue => "a queue was switched off from outside",
         Cause::TxHang => "a transmit queue does not move",
         Cause::BusError => "the bus reported an error",
+        Cause::Absent => "its registers read all ones",
     }
 }
 
@@ -78,7 +83,8 @@ async fn try_until_done(
     let device = &shared.device;
     let io = device.io(&shared.ticker);
     if counters_are_sound(cause) {
-        control.totals.update(io.regs).map_err(|Gone| io.gone())?;
+        // All ones are dealt with below.
+        let _ = control.totals.update(io.regs);
     }
     let run = shared.run();
     if let Some(run) = &run {
@@ -88,12 +94,17 @@ async fn try_until_done(
     let mut suspect = matches!(cause, Cause::LostQueue | Cause::TxHang | Cause::BusError);
     let mut failures = 0;
     loop {
+        if device.regs.is_silent() {
+            wait_for_return(device, io).await?;
+            suspect = true;
+        }
         // An FLR by somebody else takes more than registers.
         if std::mem::take(&mut suspect) || !device.is_bus_master() {
             device.rewire()?;
         }
         match attempt(shared, control, io).await {
             Ok(()) => break,
+            Err(Error::Gone { .. }) if device.is_on_the_bus() => {}
             Err(error @ Error::Gone { .. }) => return Err(error),
             Err(error) => {
                 failures += 1;
@@ -102,7 +113,7 @@ async fn try_until_done(
                     log::warn!("{}: recovery failed: {error}", device.name);
                 }
                 let patience = device.family.retry_after(failures);
-                wait_for_a_sign(control, io, patience).await?;
+                wait_for_a_sign(control, io, patience).await;
             }
         }
     }
@@ -156,7 +167,7 @@ async fn attempt(shared: &Arc<Shared>, control: &mut Control, io: Io<'_>) -> Res
 }
 
 /// Leaves the PF alone for `time`, but for looking whether it has something to say: then it is worth another try.
-async fn wait_for_a_sign(control: &mut Control, io: Io<'_>, time: Duration) -> Result<(), Error> {
+async fn wait_for_a_sign(control: &mut Control, io: Io<'_>, time: Duration) {
     let patience = Patience {
         first: Duration::from_millis(20),
         step: Duration::from_millis(20),
@@ -168,10 +179,35 @@ async fn wait_for_a_sign(control: &mut Control, io: Io<'_>, time: Duration) -> R
             let state = control.mailbox.pf_state(io.regs)?;
             Ok::<_, Gone>((state.in_reset || state.was_reset || state.message).then_some(()))
         })
-        .await
-        .map_err(|Gone| io.gone())?;
-    if sign.is_ok() {
+        .await;
+    // A device that answers no more is found out at the next attempt.
+    if matches!(sign, Ok(Ok(()))) {
         log::debug!("{}: the PF gives a sign of life", io.device);
     }
-    Ok(())
 }
+
+/// Waits for a function that is on its bus and does not answer.
+async fn wait_for_return(device: &Device, io: Io<'_>) -> Result<(), Error> {
+    let patience = Patience {
+        first: Duration::from_millis(1),
+        step: Duration::from_millis(20),
+        limit: ABSENT,
+    };
+    let returned = io
+        .ticker
+        .poll_until(patience, || {
+            if !device.is_on_the_bus() {
+                return Err(Gone);
+            }
+            Ok(device.regs.revive().then_some(()))
+        })
+        .await;
+    match returned {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(Gone) => Err(io.gone()),
+    }
+}
+
+/// TIMEOUT: an FLR settles in 100 ms, recovery from a bus error in about a second (PCI Express 5.0 §6.6.2, Linux
+/// Documentation/PCI/pci-error-recovery.rst); what has not come back after twice that will not.
+const ABSENT: Duration = Duration::from_secs(2);

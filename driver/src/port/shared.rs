@@ -17,7 +17,7 @@ use vfnic_ring::{Pool, RxStats, TxStats};
 
 use crate::config::PortConfig;
 use crate::event::EventQueue;
-use crate::port::control::Control;
+use crate::port::control::{Cause, Control};
 use crate::port::{Device, MacOrigin, PortState};
 use crate::queue::run::Run;
 use crate::wait::{Ticker, drive};
@@ -171,6 +171,14 @@ impl Shared {
         *lock(&self.pair_stats) = stats;
     }
 
+    /// Frames a transmit queue of this start has taken, and how often it had no room for one.
+    pub(crate) fn tx_counts(&self, queue: u16) -> (u64, u64) {
+        lock(&self.pair_stats)
+            .iter()
+            .find(|pair| pair.index == queue)
+            .map_or((0, 0), |pair| (pair.tx.packets(), pair.tx.ring_full()))
+    }
+
     /// Every counter of the queues, former starts included.
     pub(crate) fn each_queue_counter(&self, mut tell: impl FnMut(String, u64)) {
         let retired = lock(&self.retired);
@@ -196,7 +204,7 @@ impl Shared {
     /// The control state, for a request of the application's. While a recovery is under way it is helped along for
     /// `patience`; if it is still going on then, `what` was not done.
     pub(crate) fn with_control<R>(
-        &self,
+        self: &Arc<Self>,
         what: &'static str,
         work: impl AsyncFnOnce(&mut Control) -> Result<R, Error>,
     ) -> Result<R, Error> {
@@ -216,10 +224,28 @@ impl Shared {
             return Err(self.closed());
         };
         let result = crate::wait::block_on(&self.ticker, work(control));
-        if let Err(Error::Gone { .. }) = result {
-            self.declare_gone();
+        if let Err(Error::Gone { .. }) = result
+            && self.lost_touch(&mut slot)
+        {
+            return Err(Error::Recovering {
+                device: self.device.name.clone(),
+                what,
+                since: Duration::ZERO,
+            });
         }
         result
+    }
+
+    /// The registers read all ones. True when the function is still on its bus: then a recovery begins, which waits for
+    /// it. Else it is gone for good.
+    pub(crate) fn lost_touch(self: &Arc<Self>, slot: &mut Slot) -> bool {
+        if self.device.regs.is_gone() || !self.device.is_on_the_bus() {
+            self.declare_gone();
+            return false;
+        }
+        self.begin_recovery(slot, Cause::Absent);
+        // Its first step is what has the queues let go.
+        self.drive_recovery(slot, Duration::ZERO).is_ok()
     }
 
     /// Drives a recovery for `slice`, if there is one. An error means that the device is gone.
@@ -239,6 +265,7 @@ impl Shared {
 
     /// The device is gone: tells everybody, once.
     pub(crate) fn declare_gone(&self) {
+        self.device.regs.bury();
         let first = {
             let mut published = self.published();
             let first = published.state != PortState::Gone;

@@ -78,7 +78,7 @@ fn an_igbvf_says_the_golden_words() {
 }
 
 #[test]
-fn an_ixgbevf_brings_its_queues_up_in_the_documented_order() {
+fn d34_an_ixgbevf_brings_its_queues_up_in_the_documented_order() {
     let function = FakeFunction::of(Model::X540);
     let port = open(&function, config()).expect("opens");
     // Open leaves nothing of a former owner's: §14.1 step 5.
@@ -184,7 +184,7 @@ fn an_82599_leaves_the_length_check_alone() {
 }
 
 #[test]
-fn an_igbvf_brings_its_queues_up_in_the_documented_order() {
+fn d34_an_igbvf_brings_its_queues_up_in_the_documented_order() {
     let function = FakeFunction::of(Model::I82576);
     // A former owner's head write-back: igbvf.md §7.2.
     function.bar.set(0x3838, 0xdead_0001);
@@ -267,7 +267,7 @@ fn an_x550_writes_its_key_and_table() {
 }
 
 #[test]
-fn teardown_keeps_its_order() {
+fn h16_teardown_keeps_its_order() {
     for model in Model::ALL {
         let function = FakeFunction::of(model);
         let (port, pairs) = started(&function, config());
@@ -296,7 +296,7 @@ fn teardown_keeps_its_order() {
 }
 
 #[test]
-fn an_error_at_any_register_read_leaves_nothing_half_opened() {
+fn r11_an_error_at_any_register_read_leaves_nothing_half_opened() {
     for model in Model::ALL {
         // The device goes away at the n-th message: every step of opening is cut short once.
         for kind in [1, 8, 9, 2, 4, 5, 0xc, 6, 0x10] {
@@ -328,7 +328,7 @@ fn an_error_at_any_register_read_leaves_nothing_half_opened() {
 }
 
 #[test]
-fn devices_that_are_not_ours_are_left_alone() {
+fn d62_h24_devices_that_are_not_ours_are_left_alone() {
     for (vendor, device, text) in [
         (0x8086, 0x10fb, "physical function of a 82599"),
         (0x8086, 0x10c9, "physical function of a 82576"),
@@ -345,7 +345,7 @@ fn devices_that_are_not_ours_are_left_alone() {
 }
 
 #[test]
-fn a_register_that_never_moves_is_named_in_time() {
+fn d55_a_register_that_never_moves_is_named_in_time() {
     for (model, offset, name) in [
         (Model::X540, 0x1028, "VFRXDCTL"),
         (Model::X540, 0x2028, "VFTXDCTL"),
@@ -389,7 +389,7 @@ fn fewer_vectors_are_shared() {
 }
 
 #[test]
-fn a_bus_error_resets_the_vf_and_a_request_is_told() {
+fn d58_h14_h15_a_bus_error_resets_the_vf_and_a_request_is_told() {
     let function = FakeFunction::of(Model::X550);
     let (port, mut pairs) = started(&function, config());
     function.error.signal();

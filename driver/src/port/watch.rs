@@ -26,11 +26,35 @@ const LOST_REST: Duration = Duration::from_secs(2);
 /// How often counters are read and queues looked at.
 const CLOSELY: Duration = Duration::from_millis(500);
 
+/// How far a transmit queue is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Where the hardware is, and where it is to go.
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    /// Descriptors in the ring: a head beyond it says nothing.
+    pub(crate) size: u32,
+    /// Frames the ring has taken, and how often it had no room for one.
+    pub(crate) taken: u64,
+    pub(crate) full: u64,
+}
+
+impl Progress {
+    /// Whether nothing moved since `before` although it should have: the hardware stands still with work before it, or
+    /// it moves and never says so, and the ring has stayed full.
+    const fn is_stuck(&self, before: &Self) -> bool {
+        let stands = self.head < self.size && self.head != self.tail && self.head == before.head;
+        stands || self.full > before.full && self.taken == before.taken
+    }
+}
+
 /// Whether transmit queues move.
 #[derive(Debug, Default)]
 pub(crate) struct HangWatch {
-    /// For each pair: where the hardware was when last looked at, and since when it has not moved although it should.
-    stuck: Vec<(u32, Option<Duration>)>,
+    /// For each pair: how far it was when last looked at, and since when it has not moved although it should.
+    stuck: Vec<(Progress, Option<Duration>)>,
+    /// When that was.
+    looked: Duration,
     /// When the last reset for it was.
     last: Option<Duration>,
 }
@@ -45,19 +69,19 @@ impl HangWatch {
         self.stuck.clear();
     }
 
-    /// `pairs` are head and tail of each transmit queue.
-    fn look(&mut self, now: Duration, pairs: &[(u32, u32)]) -> bool {
-        self.stuck.resize(pairs.len(), (0, None));
+    fn look(&mut self, now: Duration, queues: &[Progress]) -> bool {
+        self.stuck.resize(queues.len(), (Progress::default(), None));
         let mut hung = false;
-        for ((seen, since), (head, tail)) in self.stuck.iter_mut().zip(pairs) {
-            if head == tail || head != seen {
-                *seen = *head;
-                *since = None;
-            } else {
-                let start = *since.get_or_insert(now);
+        for ((seen, since), queue) in self.stuck.iter_mut().zip(queues) {
+            if queue.is_stuck(seen) {
+                let start = *since.get_or_insert(self.looked);
                 hung |= now.saturating_sub(start) >= HANG;
+            } else {
+                *since = None;
             }
+            *seen = *queue;
         }
+        self.looked = now;
         let rested = self
             .last
             .is_none_or(|last| now.saturating_sub(last) >= HANG_REST);
@@ -75,16 +99,14 @@ impl Shared {
         let mut slot = self.slot();
         let bus_error = self.outside_events();
         if let Slot::Idle(control) = &mut *slot {
-            let cause = match block_on(&self.ticker, self.watch(control, bus_error)) {
-                Ok(cause) => cause,
+            match block_on(&self.ticker, self.watch(control, bus_error)) {
+                Ok(None) => return Ok(IDLE),
+                Ok(Some(cause)) => self.begin_recovery(&mut slot, cause),
                 Err(error) => {
-                    self.declare_gone();
-                    return Err(error);
+                    if !self.lost_touch(&mut slot) {
+                        return Err(error);
+                    }
                 }
-            };
-            match cause {
-                None => return Ok(IDLE),
-                Some(cause) => self.begin_recovery(&mut slot, cause),
             }
         }
         match &*slot {
@@ -96,8 +118,9 @@ impl Shared {
             // Done: the link is news, so it is looked at right away.
             Slot::Idle(control) => {
                 let io = self.device.io(&self.ticker);
-                if let Err(error) = block_on(&self.ticker, self.watch_link(control, io)) {
-                    self.declare_gone();
+                if let Err(error) = block_on(&self.ticker, self.watch_link(control, io))
+                    && !self.lost_touch(&mut slot)
+                {
                     return Err(error);
                 }
                 Ok(IDLE)
@@ -130,7 +153,7 @@ impl Shared {
     async fn watch(&self, control: &mut Control, bus_error: bool) -> Result<Option<Cause>, Error> {
         let io = self.device.io(&self.ticker);
         let gone = |Gone| io.gone();
-        if self.device.regs.is_gone() {
+        if self.device.regs.is_silent() {
             return Err(io.gone());
         }
         self.rearm_mailbox();
@@ -242,7 +265,17 @@ impl Shared {
             return Ok(None);
         }
         let progress = (0..run.pairs())
-            .map(|queue| self.device.family.progress(io.regs, queue))
+            .map(|queue| {
+                let (head, tail) = self.device.family.progress(io.regs, queue)?;
+                let (taken, full) = self.tx_counts(queue);
+                Ok(Progress {
+                    head,
+                    tail,
+                    size: self.config.tx_ring.into(),
+                    taken,
+                    full,
+                })
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let hung = control.hang.look(io.ticker.now(), &progress);
         Ok(hung.then_some(Cause::TxHang))
@@ -255,23 +288,63 @@ mod tests {
 
     const LOOK: Duration = Duration::from_millis(500);
 
+    fn at_of(head: u32, tail: u32) -> Progress {
+        Progress {
+            head,
+            tail,
+            size: 64,
+            ..Progress::default()
+        }
+    }
+
     #[test]
-    fn a_queue_that_does_not_move_is_reset_once_in_a_while() {
+    fn d32_l6_a_queue_that_does_not_move_is_reset_once_in_a_while() {
         let mut watch = HangWatch::default();
         let resets: Vec<_> = (0..60)
-            .filter(|look| watch.look(LOOK * *look, &[(7, 9)]))
+            .filter(|look| watch.look(LOOK * *look, &[at_of(7, 9)]))
             .map(|look| LOOK * look)
             .collect();
         // The first look only learns how far the queue is.
         let at = |millis| Duration::from_millis(millis);
-        assert_eq!(resets, [at(2000), at(12_000), at(22_000)]);
+        assert_eq!(resets, [at(1500), at(11_500), at(21_500)]);
+    }
+
+    #[test]
+    fn d35_a_head_that_is_none_is_not_believed() {
+        let mut watch = HangWatch::default();
+        for look in 0..30 {
+            let queues = [at_of(64, 9), at_of(u32::MAX - 1, 9)];
+            assert!(!watch.look(LOOK * look, &queues));
+        }
     }
 
     #[test]
     fn a_queue_that_moves_or_is_empty_is_left_alone() {
         let mut watch = HangWatch::default();
         for look in 0..30 {
-            assert!(!watch.look(LOOK * look, &[(look, 40), (9, 9)]));
+            assert!(!watch.look(LOOK * look, &[at_of(look, 40), at_of(9, 9)]));
+        }
+    }
+
+    #[test]
+    fn d32_a_queue_that_stays_full_is_stuck_although_the_hardware_has_moved() {
+        let mut watch = HangWatch::default();
+        let full = |look: u32| Progress {
+            full: look.into(),
+            ..at_of(9, 9)
+        };
+        assert_eq!(
+            (0..30).find(|look| watch.look(LOOK * *look, &[full(*look)])),
+            Some(3)
+        );
+        // One that is full now and then, and goes on, is busy.
+        let mut watch = HangWatch::default();
+        for look in 0..30 {
+            let busy = Progress {
+                taken: look.into(),
+                ..full(look)
+            };
+            assert!(!watch.look(LOOK * look, &[busy]));
         }
     }
 }

@@ -345,6 +345,14 @@ impl Life {
         }
     }
 
+    fn stop_queue(&self) -> Result<(), crate::Error> {
+        let family = self.run.family();
+        match self.direction {
+            Direction::Rx => family.stop_rx(self.io(), self.queue),
+            Direction::Tx => family.stop_tx(self.io(), self.queue),
+        }
+    }
+
     /// Takes the queue out of service. True when no DMA can follow, so that its buffers may be taken home.
     pub(crate) fn disable(&mut self) -> bool {
         self.seen = NEVER;
@@ -353,11 +361,12 @@ impl Life {
         }
         let gate = self.run.gate();
         let quiet = self.run.quiet.load(Ordering::Relaxed)
-            || match self.direction {
-                Direction::Rx => self.run.family().stop_rx(self.io(), self.queue),
-                Direction::Tx => self.run.family().stop_tx(self.io(), self.queue),
-            }
-            .is_ok_or_gone();
+            || match self.stop_queue() {
+                Ok(()) => true,
+                // There is no device left to do DMA, unless it only does not answer for a while.
+                Err(crate::Error::Gone { .. }) => !self.run.device.is_on_the_bus(),
+                Err(_) => false,
+            };
         if quiet && let Some(watch) = self.run.watch(self.queue, self.direction) {
             watch.enabled_in.store(0, Ordering::Relaxed);
         }
@@ -410,16 +419,5 @@ impl Life {
                 .fault_in
                 .store(generation.wrapping_add(1), Ordering::Relaxed);
         }
-    }
-}
-
-/// Whether a queue has stopped: it says so, or there is no device left to do DMA.
-trait IsOkOrGone {
-    fn is_ok_or_gone(&self) -> bool;
-}
-
-impl IsOkOrGone for Result<(), crate::Error> {
-    fn is_ok_or_gone(&self) -> bool {
-        matches!(self, Ok(()) | Err(crate::Error::Gone { .. }))
     }
 }

@@ -8,6 +8,16 @@
 //! | `k8s:RESOURCE`, `k8s:RESOURCE/1` | what the Kubernetes SR-IOV device plugin gave this container |
 //! | `vfio-user:PATH` | a device served on a Unix socket |
 //! | `sim:82599`, `sim:x550?key=value&…` | a simulated card; the options are the opener's |
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 mod address;
 mod parse;

@@ -6,6 +6,15 @@
 //!
 //! Registers are reached by messages: a read waits for its answer, a write (so every doorbell) is posted. Where the
 //! server offers memory instead, sealed so that it cannot shrink, that is mapped.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable
+    )
+)]
 
 mod connection;
 mod frame;

@@ -1,4 +1,14 @@
 //! The PF's answers and what is asked of it (§6.5-6.8).
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use vfnic_hw::mailbox::ixgbevf as m;
 
