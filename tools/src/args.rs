@@ -1,4 +1,14 @@
 //! Arguments that several commands take.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::path::PathBuf;
 use std::time::Duration;

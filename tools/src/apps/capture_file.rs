@@ -1,4 +1,14 @@
 //! Captures on disk: written as pcapng with nanoseconds, read as pcapng or as classic pcap.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::borrow::Cow;
 use std::fs::File;

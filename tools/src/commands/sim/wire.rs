@@ -1,4 +1,14 @@
 //! What a served card's outer ports lead to.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_chain_is_followed_to_its_end_and_no_further() {
+    fn d63_the_chain_is_followed_to_its_end_and_no_further() {
         let mut config = vec![0; 4096];
         config[0x100..0x104].copy_from_slice(&0x1401_0001_u32.to_le_bytes());
         config[0x140..0x144].copy_from_slice(&0x0001_000d_u32.to_le_bytes());
