@@ -451,6 +451,7 @@ impl RxRing {
     /// Takes the ring back after the device was reset: half frames are dropped, buffers go home, nothing of the old
     /// life can be delivered. [`arm`](Self::arm) begins a new one.
     pub fn reset(&mut self, _: Quiesced) {
+        self.stats.reset_unread.add(self.unread());
         self.pieces.forget(&self.pool, &self.stats);
         self.usual = Some(self.dialect);
         self.ring.clear();
@@ -459,6 +460,24 @@ impl RxRing {
         }
         self.posted = 0;
         self.next = 0;
+    }
+}
+
+impl RxRing {
+    /// Frames that end in the ring and have not been taken. The first end may be that of a frame begun before, which is
+    /// counted as such.
+    fn unread(&self) -> u64 {
+        let size = self.ring.size();
+        let posted = if self.is_armed() { size } else { 0 };
+        let words = (self.next..size).chain(0..self.next).take(posted);
+        let ends = words
+            .map(|slot| self.ring.done_word(slot))
+            .take_while(|word1| word1 & rx::DD != 0)
+            .filter(|word1| word1 & rx::EOP != 0)
+            .count() as u64;
+        ends.saturating_sub(u64::from(
+            self.pieces.in_progress() && !self.pieces.is_whole(),
+        ))
     }
 }
 

@@ -66,6 +66,8 @@ counters! {
         batch_too_small,
         /// Dropped: the half of a frame that was in the ring when the device was reset.
         reset_partial,
+        /// Dropped: complete in the ring, and not yet taken, when the device was reset.
+        reset_unread,
         /// Moments when the queue stopped because no buffer was free to put in a frame's place.
         no_buffers,
     }

@@ -162,11 +162,21 @@ fn d20_half_a_frame_waits_for_the_rest_and_is_dropped_by_a_reset() {
     let mut batch = toy.pool.batch(32);
     assert!(toy.complete(&[1; 2048], 0, 0b01 | 2048 << 32));
     assert_eq!(toy.rx.receive(&mut batch), Ok(0));
+    // Two more frames behind its other half, and half of a third: two that nobody has taken.
+    for word1 in [
+        0b11 | 9 << 32,
+        0b11 | 60 << 32,
+        0b11 | 60 << 32,
+        0b01 | 2048 << 32,
+    ] {
+        assert!(toy.complete(&[1; 60], 0, word1));
+    }
     toy.reset_heads();
     toy.rx.reset(Quiesced::after_reset());
     drop(batch);
     assert_eq!(toy.pool.stats().home, POOL.buffers, "everything is home");
     assert_eq!(toy.rx.stats().reset_partial(), 1);
+    assert_eq!(toy.rx.stats().reset_unread(), 2);
     toy.rx.arm().expect("armed again");
     let mut batch = toy.pool.batch(32);
     assert_eq!(toy.rx.receive(&mut batch), Ok(0), "nothing of the old life");
