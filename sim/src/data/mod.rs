@@ -266,7 +266,7 @@ impl DataPath {
                 .iter_mut()
                 .for_each(|queue| queue.power_on(model));
             function.tx.iter_mut().for_each(TxQueue::power_on);
-            function.stats = VfStats::default();
+            function.stats.power_on();
             function.causes = Causes::default();
             function.rss = self.no_rss.clone();
             function.psrtype = 0;

@@ -168,6 +168,17 @@ impl VfStats {
         ((value >> 32) & 0xf) as u32
     }
 
+    /// Every hardware counter at zero again, as a reset of the port leaves them. What this simulator counts for itself goes
+    /// on: a frame lost before a reset stays accounted for.
+    pub(super) fn power_on(&mut self) {
+        *self = Self {
+            delivered: self.delivered,
+            taken: self.taken,
+            drops: self.drops,
+            ..Self::default()
+        };
+    }
+
     /// Sets every hardware counter to just below its wrap: `before` packets or octets are left until then.
     pub fn preset_near_wrap(&mut self, before: u32) {
         let packets = (1u64 << 32) - u64::from(before);
