@@ -7,6 +7,8 @@
 
 #[path = "../driver/examples/adaptive_poller.rs"]
 mod adaptive_poller;
+#[path = "../driver/examples/bond.rs"]
+mod bond;
 #[path = "../driver/examples/firewall.rs"]
 mod firewall;
 #[path = "../driver/examples/handed_fds.rs"]
@@ -54,6 +56,11 @@ fn in_a_tokio_program() {
 #[test]
 fn two_ports_in_one_space() {
     two_ports::main().expect("all frames came back");
+}
+
+#[test]
+fn two_vfs_as_one() {
+    bond::main().expect("another took over");
 }
 
 #[test]

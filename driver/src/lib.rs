@@ -93,6 +93,49 @@
 //! # }
 //! ```
 //!
+//! # Two ports as one
+//!
+//! A [`Bond`] of two VFs, or of a VF and something else that stands by for it, goes on when one of them loses its link or is
+//! taken away, and tells the network where its addresses live now:
+//!
+//! ```
+//! use vfnic::{Bond, BondConfig, BondEvent, Port, PortConfig, PortMember};
+//! # use std::time::Duration;
+//! # use vfnic_sim::{Card, SimSpace};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let card = Card::builder(vfnic_hw::Model::X540).vfs(2).build()?;
+//! # let space = SimSpace::new();
+//! # let (one, two) = (card.function_in(0, &space)?, card.function_in(1, &space)?);
+//! let clock = one.clock();
+//! let first = PortMember::new("first", Port::from_function(one, PortConfig::default())?)?;
+//! let pool = first.port().pool().clone();
+//! let shared = PortConfig::default().shared_pool(pool.clone());
+//! let second = PortMember::new("second", Port::from_function(two, shared)?)?;
+//!
+//! let config = BondConfig::default().primary("first").miimon(Duration::from_millis(100));
+//! let mut bond = Bond::new(config, clock, pool.batch(64));
+//! bond.set_addresses(&["192.0.2.7".parse()?]);
+//! bond.add(Box::new(first));
+//! bond.add(Box::new(second));
+//! # card.run_for(Duration::from_secs(1));
+//! # bond.poll_control();
+//! # card.pf().remove_vf(0)?;
+//! # let mut batch = pool.batch(64);
+//! // In the loop that moves frames: bond.receive, bond.send, and now and then
+//! bond.poll_control();
+//! # let mut changed = false;
+//! for event in bond.events() {
+//!     if let BondEvent::Active { name, mac, gap } = event {
+//!         println!("{name} carries the traffic after {gap:?}; frames are to come from {mac}");
+//! #       changed |= name == "second";
+//!     }
+//! }
+//! # assert!(changed);
+//! # drop((batch, bond));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What a port can do
 //!
 //! ```
@@ -151,6 +194,7 @@
 //! * The data path takes no lock, makes no system call and allocates nothing.
 #![forbid(unsafe_code)]
 
+mod bond;
 mod capabilities;
 mod config;
 mod error;
@@ -172,6 +216,7 @@ mod wait;
 #[cfg(test)]
 mod fake;
 
+pub use bond::{Bond, BondConfig, BondEvent, BondStats, Carrier, Member, PortMember};
 pub use capabilities::{Availability, Capabilities};
 pub use config::{Itr, MacChoice, PortConfig, QueueCount, RssConfig};
 pub use error::{ConfigError, Error, MailboxError, Stage};
