@@ -11,6 +11,7 @@ const RX: &[&str] = &[
     "card_error",
     "batch_too_small",
     "reset_partial",
+    "reset_unread",
 ];
 /// The same of a transmit queue. Frames not confirmed at a reset may have left all the same; then the account shows
 /// more drops than losses.

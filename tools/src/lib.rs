@@ -9,6 +9,7 @@ pub mod args;
 pub mod bench;
 pub mod cli;
 pub mod commands;
+pub mod confine;
 pub mod cpu;
 pub mod device;
 pub mod drops;

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use crate::cli::Outcome;
-use crate::commands::{capture, echo, fwd, r#gen, selftest, sink, stats};
+use crate::commands::{capture, echo, fwd, r#gen, selftest, sink, soak, stats};
 
 /// Commands that move frames through ports of any kind.
 #[derive(Clone, Debug, Subcommand)]
@@ -15,6 +15,7 @@ pub(crate) enum Command {
     Stats(stats::Args),
     Echo(echo::Args),
     Selftest(selftest::Args),
+    Soak(soak::Args),
 }
 
 impl Command {
@@ -32,6 +33,7 @@ impl Command {
             Self::Stats(args) => stats::run(args),
             Self::Echo(args) => echo::run(args),
             Self::Selftest(args) => selftest::run(args),
+            Self::Soak(args) => soak::run(args),
         }
     }
 }

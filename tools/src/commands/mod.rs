@@ -21,5 +21,6 @@ pub mod selftest;
 pub mod set;
 pub mod sim;
 pub mod sink;
+pub mod soak;
 pub mod stats;
 pub mod watch;

@@ -5,24 +5,38 @@ use clap::Subcommand;
 use super::{bind, doctor, export, list, manual, persist, provision, set};
 use crate::cli::Outcome;
 
-/// What to do to or with a host. What each does is said by its arguments' type; a comment here would hide that.
+/// What to do to or with a host.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub enum Command {
+    /// See [`list`].
     List(Box<list::Args>),
+    /// See [`doctor`].
     Doctor(doctor::Args),
+    /// See [`provision`].
     Provision(provision::Args),
+    /// See [`bind`].
     Bind(bind::Bind),
+    /// See [`bind`].
     Unbind(bind::Unbind),
+    /// See [`set`].
     Set(set::Args),
+    /// See [`persist`].
     Persist(persist::Args),
+    /// See [`export`].
     Export(export::Args),
+    /// See [`manual`].
     Completions(manual::Completions),
+    /// See [`manual`].
     Man(manual::Man),
 }
 
 impl Command {
     /// Runs it.
-    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
+    ///
+    /// # Errors
+    ///
+    /// As the command says.
+    pub fn run(self) -> anyhow::Result<Outcome> {
         match self {
             Self::List(args) => list::run(*args),
             Self::Doctor(args) => doctor::run(args),

@@ -1,5 +1,7 @@
 //! The sending end: which frame comes next, and how many have been made of each flow.
 
+use std::sync::Arc;
+
 use super::frame::{self, Identity, Template};
 use super::sizes::{CRC, FrameSizes};
 
@@ -34,16 +36,22 @@ impl Generator {
     /// A generator that has made nothing. The seed decides where in a mix of lengths it starts.
     #[must_use]
     pub fn new(config: &GeneratorConfig) -> Self {
-        let lengths = config.sizes.pattern();
-        let mut distinct = lengths.clone();
+        let body = frame::body_block(config.identity.seed);
+        Self::with_lengths(config, &config.sizes.pattern(), &body)
+    }
+
+    /// A generator of frames of these lengths in turn, in bytes with CRC; there is at least one. `body` is the
+    /// [`body_block`](frame::body_block) of the configuration's seed, which several generators may share.
+    #[must_use]
+    pub fn with_lengths(config: &GeneratorConfig, lengths: &[usize], body: &Arc<[u8]>) -> Self {
+        let mut distinct = lengths.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
-        let body = frame::body_block(config.identity.seed);
         let place = usize::try_from(config.identity.seed % lengths.len() as u64).unwrap_or(0);
         Self {
             templates: distinct
                 .iter()
-                .map(|len| Template::new(&config.identity, len.saturating_sub(CRC), &body))
+                .map(|len| Template::new(&config.identity, len.saturating_sub(CRC), body))
                 .collect(),
             pattern: lengths
                 .iter()
@@ -63,6 +71,17 @@ impl Generator {
         self.templates[self.pattern[self.place]].len()
     }
 
+    /// Flow of the next frame.
+    #[inline]
+    #[must_use]
+    pub fn next_flow(&self) -> u16 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the number of flows is a u16"
+        )]
+        self.first_flow.wrapping_add(self.flow as u16)
+    }
+
     /// Writes the next frame to the start of `buffer`, stamped with `departure` (nanoseconds of the clock that the
     /// checker uses), and counts it.
     ///
@@ -71,12 +90,8 @@ impl Generator {
     /// When `buffer` is shorter than [`next_len`](Self::next_len).
     #[inline]
     pub fn write(&mut self, buffer: &mut [u8], departure: u64) {
+        let flow = self.next_flow();
         let sequence = &mut self.made[self.flow];
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the number of flows is a u16"
-        )]
-        let flow = self.first_flow.wrapping_add(self.flow as u16);
         self.templates[self.pattern[self.place]].write(buffer, flow, *sequence, departure);
         *sequence += 1;
         self.flow += 1;

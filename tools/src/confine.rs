@@ -1,0 +1,184 @@
+//! Confinement: once a command has all it needs, it gives up the rest.
+//!
+//! What the frames, devices and clients of a running command can say is met by code that could have a defect. So when
+//! everything is open and every thread runs, a command calls [`enter`], as `soak` does: from then on the kernel refuses them
+//! new files, new sockets and other programs (seccomp, for all threads), and reaching the file system or the network at
+//! all (Landlock, for the calling thread and those it starts). What they hold goes on working.
+//!
+//! Only a process whose [`arm`] was called is confined, so that a program which uses this crate as a library keeps its
+//! rights; `--no-sandbox` leaves it out.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
+
+static ARMED: AtomicBool = AtomicBool::new(false);
+
+/// Makes [`enter`] work in this process.
+pub fn arm() {
+    ARMED.store(true, Ordering::Relaxed);
+}
+
+/// Makes [`enter`] do nothing again.
+pub fn disarm() {
+    ARMED.store(false, Ordering::Relaxed);
+}
+
+/// What a running command may still call. Everything works on what is open already, but for threads, memory and events.
+const CALLS: &[i64] = &[
+    // Descriptors that are open.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    // What a client's descriptor is.
+    libc::SYS_readlinkat,
+    libc::SYS_fcntl,
+    libc::SYS_ioctl,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_getdents64,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    // The server's sockets go at the end; Landlock says where.
+    libc::SYS_unlinkat,
+    // Sockets that are open, and those that come in by them.
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_accept4,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_shutdown,
+    // Waiting, and events to wait for.
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_ppoll,
+    libc::SYS_eventfd2,
+    libc::SYS_futex,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_gettimeofday,
+    libc::SYS_sched_yield,
+    libc::SYS_restart_syscall,
+    // Memory.
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_mlock,
+    libc::SYS_munlock,
+    libc::SYS_brk,
+    libc::SYS_memfd_create,
+    libc::SYS_membarrier,
+    // Threads and signals.
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_prctl,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_getrusage,
+    libc::SYS_getrandom,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The same by the names that other architectures never had.
+#[cfg(target_arch = "x86_64")]
+const OLDER_CALLS: &[i64] = &[
+    libc::SYS_poll,
+    libc::SYS_epoll_wait,
+    libc::SYS_dup2,
+    libc::SYS_unlink,
+    libc::SYS_readlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLDER_CALLS: &[i64] = &[];
+
+/// Confines this process from here on. `remove_below` is where it may still remove files. Without the kernel's help
+/// it goes on as it is, and says so in the log.
+pub fn enter(remove_below: Option<&Path>) {
+    if !ARMED.load(Ordering::Relaxed) {
+        return;
+    }
+    match files(remove_below) {
+        Ok(RulesetStatus::FullyEnforced) => log::debug!("confined by Landlock"),
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            log::info!("confined by Landlock as far as this kernel knows it");
+        }
+        Ok(RulesetStatus::NotEnforced) => {
+            log::info!("not confined by Landlock: this kernel has none");
+        }
+        Err(error) => log::info!("not confined by Landlock: {error:#}"),
+    }
+    match calls() {
+        Ok(()) => log::debug!("confined by seccomp"),
+        Err(error) => log::info!("not confined by seccomp: {error:#}"),
+    }
+}
+
+/// No file, no directory, no TCP port, for this thread and those it starts.
+fn files(remove_below: Option<&Path>) -> anyhow::Result<RulesetStatus> {
+    let abi = ABI::V4;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(abi))?
+        .handle_access(AccessNet::from_all(abi))?
+        .create()?;
+    if let Some(dir) = remove_below {
+        let open = PathFd::new(dir).with_context(|| format!("{}", dir.display()))?;
+        rules = rules.add_rule(PathBeneath::new(open, AccessFs::RemoveFile))?;
+    }
+    Ok(rules.restrict_self()?.ruleset)
+}
+
+/// Only [`CALLS`], for all threads; the others fail with EPERM.
+fn calls() -> anyhow::Result<()> {
+    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = CALLS
+        .iter()
+        .chain(OLDER_CALLS)
+        .map(|number| (*number, Vec::new()))
+        .collect();
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Errno(libc::EPERM.unsigned_abs()),
+        SeccompAction::Allow,
+        std::env::consts::ARCH.try_into()?,
+    )?;
+    let program: BpfProgram = filter.try_into()?;
+    Ok(apply_filter_all_threads(&program)?)
+}
