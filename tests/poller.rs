@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Station, build, frame};
-use vfnic::{PollMode, Poller, PortConfig, QueuePair, Turn, Woken};
+use vfnic::{PollMode, Poller, Port, PortConfig, QueuePair, Turn, Woken};
 use vfnic_hw::Model;
 use vfnic_sim::Card;
 
@@ -377,5 +377,101 @@ fn queues_of_several_threads_share_vectors() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     drop((left, right.port));
+    card.assert_no_violations();
+}
+
+#[test]
+fn the_interrupt_rate_follows_the_load_in_the_units_of_the_hardware() {
+    // Register of the receive queue's vector; 50 us in units of 2.048 us from bit 3 on, and of 1 us from bit 2 on.
+    for (model, register, bulk) in [
+        (Model::X540, 0x820, 24 << 3),
+        (Model::I350, 0x1684, 50 << 2),
+    ] {
+        let card = common::card(model, 2);
+        let mut left = Station::new(&card, 0, PortConfig::default());
+        let function = card.function(1).expect("a VF");
+        let bar = function.bar(0).expect("registers");
+        let port = Port::from_function(function, PortConfig::default()).expect("opens");
+        let pairs = port.start().expect("starts");
+        let mut right = Station::of(port, pairs);
+        let mut poller = Poller::new(PollMode::Interrupt).expect("a poller");
+        poller.add(right.pairs.remove(0)).expect("added");
+        let mut wake_ups_of = |frames: u32, times: u32| {
+            for _ in 0..times {
+                let (to, from) = (right.mac(), left.mac());
+                let burst: Vec<_> = (0..frames).map(|n| frame(to, from, n, 60)).collect();
+                left.send(&burst);
+                card.step();
+                take(&mut poller, &mut right, burst.len());
+                // Nothing more: it gets ready to sleep, and thinks of what this wake-up brought.
+                take_nothing(&mut poller);
+            }
+            bar.read32(register) & 0x7fff_ffff
+        };
+        assert_eq!(wake_ups_of(1, 3), 0, "{model}: single frames at once");
+        assert_eq!(wake_ups_of(200, 10), bulk, "{model}: bulk, 20,000 a second");
+        assert_eq!(wake_ups_of(1, 60), 0, "{model}: and back");
+    }
+}
+
+#[test]
+fn the_counters_say_how_the_time_was_spent() {
+    let long = Duration::from_millis(30);
+    let nanos = u64::try_from(long.as_nanos()).expect("short");
+    for mode in [PollMode::Poll, PollMode::Interrupt, PollMode::Adaptive] {
+        let (_card, _left, _right, mut poller) = bench(Model::X550, mode);
+        poller.turn(Some(long), |_, _| Ok(0)).expect("turns");
+        let stats = poller.stats();
+        // Looking costs clock reads that are nobody's: half is enough.
+        if mode == PollMode::Poll {
+            assert!(stats.spin_ns >= nanos / 2, "{stats:?}");
+            assert_eq!((stats.sleep_ns, stats.wakeups), (0, 0), "{stats:?}");
+        } else {
+            assert!(stats.sleep_ns >= nanos / 2, "{mode:?}: {stats:?}");
+            assert!(stats.wakeups >= 1, "{mode:?}: {stats:?}");
+        }
+        assert_eq!(stats.missed, 0, "{mode:?}: {stats:?}");
+    }
+}
+
+#[test]
+fn several_ports_wake_one_sleep() {
+    let card = build(Card::builder(Model::I82599).vfs(4).threaded());
+    let mut left = Station::new(&card, 0, PortConfig::default());
+    let mut right: Vec<_> = (1..4)
+        .map(|vf| Station::new(&card, vf, PortConfig::default()))
+        .collect();
+    let mut poller = Poller::new(PollMode::Interrupt).expect("a poller");
+    for station in &mut right {
+        poller.add(station.pairs.remove(0)).expect("added");
+    }
+    for round in 0..12 {
+        let which = round % 3;
+        let bytes = frame(right[which].mac(), left.mac(), 0, 60);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut came = None;
+                while came.is_none() {
+                    let turn = poller
+                        .turn(Some(Duration::from_secs(3)), |index, pairs| {
+                            let batch = &mut right[index].batch;
+                            let frames = pairs[index].rx.receive(batch)?;
+                            batch.clear();
+                            if frames > 0 {
+                                came = Some(index);
+                            }
+                            Ok(frames)
+                        })
+                        .expect("turns");
+                    assert_ne!(turn.woken, Woken::Deadline, "round {round}");
+                }
+                assert_eq!(came, Some(which));
+            });
+            std::thread::sleep(Duration::from_millis(10));
+            left.send(&[bytes]);
+        });
+    }
+    assert_eq!(poller.stats().missed, 0, "{:?}", poller.stats());
+    drop((poller, left, right));
     card.assert_no_violations();
 }

@@ -192,6 +192,11 @@ mod tests {
         for command in Cli::command().get_subcommands_mut() {
             let help = command.render_long_help().to_string();
             let call = format!("vfnic {}", command.get_name());
+            let about = command
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(about.len() > 20 && !about.contains('['), "{about}");
             assert!(help.contains("Example"), "{}", command.get_name());
             assert!(help.contains(&call), "{}", command.get_name());
         }

@@ -12,9 +12,8 @@ use vfnic::{Batch, Frame, Poller, PortConfig, Promisc, QueueError};
 use crate::apps::capture_file::{About, Files, Record, Writer};
 use crate::apps::packet::{Filter, Packet, Protocol};
 use crate::apps::{End, Ports, Stop, counters};
-use crate::args::{self, Mode};
+use crate::args::{OnOneVf, Receiving};
 use crate::cli::Outcome;
-use crate::device::Device;
 use crate::live::LiveLine;
 use crate::output;
 use crate::traffic::frame::MAX_LEN;
@@ -28,9 +27,8 @@ use crate::traffic::frame::MAX_LEN;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    run: OnOneVf,
     /// Write to FILE; without it, print a line for each frame
     #[arg(long, short, value_name = "FILE")]
     write: Option<PathBuf>,
@@ -58,21 +56,8 @@ pub struct Args {
     /// Ask the PF for frames to others as well
     #[arg(long)]
     promiscuous: bool,
-    /// Longest packet to take, in bytes
-    #[arg(long, value_name = "N", default_value_t = 1500)]
-    mtu: u16,
-    /// How to wait for frames
-    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
-    mode: Mode,
-    /// How long to capture; until SIGINT unless given
-    #[arg(long, value_name = "TIME", value_parser = args::duration)]
-    duration: Option<Duration>,
-    /// End when so many frames have been captured
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Print one JSON object at the end, and no lines
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    receiving: Receiving,
 }
 
 const EXAMPLES: &str = "\
@@ -114,11 +99,13 @@ struct Report {
 ///
 /// When the port or a file cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let stop = Stop::new(args.duration)?;
-    let config = PortConfig::default().mtu(args.mtu).rings(2048, 64);
-    let ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
+    let stop = Stop::new(args.run.ending.duration)?;
+    let config = PortConfig::default()
+        .mtu(args.receiving.mtu)
+        .rings(2048, 64);
+    let ports = Ports::open(std::slice::from_ref(&args.run.device), &config)?;
     let port = &ports.all()[0];
-    let mut poller = Poller::new(args.mode.into())?;
+    let mut poller = Poller::new(args.receiving.mode.into())?;
     for pair in port.start()? {
         poller.add(pair)?;
     }
@@ -153,7 +140,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             protocol: args.proto,
         },
         // Lines of frames and a live line do not go together.
-        live: LiveLine::new(args.json || args.write.is_none()),
+        live: LiveLine::new(args.run.ending.json || args.write.is_none()),
         writer: writer.transpose()?,
         scratch: Vec::with_capacity(MAX_LEN + 4),
         received: 0,
@@ -242,7 +229,7 @@ impl Run {
                     data: &self.scratch[..self.scratch.len().min(kept)],
                     original_len,
                 })?,
-                None if self.args.json => {}
+                None if self.args.run.ending.json => {}
                 None => output::line(format_args!(
                     "{}.{:09} {}",
                     nanoseconds / 1_000_000_000,
@@ -255,7 +242,11 @@ impl Run {
     }
 
     fn is_full(&self) -> bool {
-        self.args.count.is_some_and(|count| self.captured >= count)
+        self.args
+            .run
+            .ending
+            .count
+            .is_some_and(|count| self.captured >= count)
     }
 
     fn tick(&mut self) -> anyhow::Result<Option<End>> {
@@ -313,7 +304,7 @@ impl Run {
         } else {
             self.ports.close()?;
         }
-        if self.args.json {
+        if self.args.run.ending.json {
             output::json(&report)?;
         } else {
             let files = report.file.map_or_else(String::new, |file| {

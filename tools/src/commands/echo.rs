@@ -10,9 +10,8 @@ use vfnic::{Batch, Poller, PortConfig, QueueError, QueuePair};
 
 use crate::apps::responder::{Answered, Responder};
 use crate::apps::{End, Meter, Ports, Stop, counters};
-use crate::args::{self, Mode};
+use crate::args::{OnOneVf, Receiving};
 use crate::cli::Outcome;
-use crate::device::Device;
 use crate::live::LiveLine;
 use crate::output::{self, quantity};
 
@@ -22,30 +21,16 @@ use crate::output::{self, quantity};
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    run: OnOneVf,
     /// The address to answer for
     #[arg(long, value_name = "IP", default_value = "10.0.2.15")]
     address: Ipv4Addr,
     /// Answer datagrams to this UDP port only
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     udp_port: Option<u16>,
-    /// Longest packet to take, in bytes
-    #[arg(long, value_name = "N", default_value_t = 1500)]
-    mtu: u16,
-    /// How to wait for frames
-    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
-    mode: Mode,
-    /// How long to answer; until SIGINT unless given
-    #[arg(long, value_name = "TIME", value_parser = args::duration)]
-    duration: Option<Duration>,
-    /// End when so many frames have been answered
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    receiving: Receiving,
 }
 
 const EXAMPLES: &str = "\
@@ -85,19 +70,19 @@ struct Report {
 ///
 /// When the port cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let mut stop = Stop::new(args.duration)?;
+    let mut stop = Stop::new(args.run.ending.duration)?;
     // A tag stays in the frame, which then is nobody's we answer: there is one network here.
-    let config = PortConfig::default().mtu(args.mtu);
-    let mut ports = Ports::open(std::slice::from_ref(&args.device), &config)?;
+    let config = PortConfig::default().mtu(args.receiving.mtu);
+    let mut ports = Ports::open(std::slice::from_ref(&args.run.device), &config)?;
     let port = &ports.all()[0];
-    let mut poller = Poller::new(args.mode.into())?;
+    let mut poller = Poller::new(args.receiving.mode.into())?;
     for pair in port.start()? {
         poller.add(pair)?;
     }
     for name in ports.wait_for_links(LINK)? {
         log::warn!("{name}: no link after {LINK:?}; going on without");
     }
-    if !args.json {
+    if !args.run.ending.json {
         output::line(format_args!(
             "{}: {} at {}",
             port.name(),
@@ -107,7 +92,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let mut station = Responder::new(port.mac().0, args.address, args.udp_port);
     let mut batch = port.batch(BURST);
-    let live = LiveLine::new(args.json);
+    let live = LiveLine::new(args.run.ending.json);
     let mut meter = Meter::default();
     let mut next_live = LIVE;
     stop.start();
@@ -133,7 +118,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
                 quantity(meter.rate(now, answered), "pps")
             ));
         }
-        if args.count.is_some_and(|count| answered >= count) && batch.is_empty() {
+        if args.run.ending.count.is_some_and(|count| answered >= count) && batch.is_empty() {
             break End::Count;
         }
         if let Some(end) = stop.due() {
@@ -163,7 +148,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         ports.close()?;
     }
-    report.print(args.json)?;
+    report.print(args.run.ending.json)?;
     Ok((end != End::Gone).into())
 }
 

@@ -5,38 +5,24 @@ use clap::Subcommand;
 use super::{bind, doctor, export, list, manual, persist, provision, set};
 use crate::cli::Outcome;
 
-/// What to do to or with a host.
+/// What to do to or with a host. What each does is said by its arguments' type; a comment here would hide that.
 #[derive(Debug, Subcommand)]
-pub enum Command {
-    /// See [`list`].
+pub(crate) enum Command {
     List(Box<list::Args>),
-    /// See [`doctor`].
     Doctor(doctor::Args),
-    /// See [`provision`].
     Provision(provision::Args),
-    /// See [`bind`].
     Bind(bind::Bind),
-    /// See [`bind`].
     Unbind(bind::Unbind),
-    /// See [`set`].
     Set(set::Args),
-    /// See [`persist`].
     Persist(persist::Args),
-    /// See [`export`].
     Export(export::Args),
-    /// See [`manual`].
     Completions(manual::Completions),
-    /// See [`manual`].
     Man(manual::Man),
 }
 
 impl Command {
     /// Runs it.
-    ///
-    /// # Errors
-    ///
-    /// As the command says.
-    pub fn run(self) -> anyhow::Result<Outcome> {
+    pub(crate) fn run(self) -> anyhow::Result<Outcome> {
         match self {
             Self::List(args) => list::run(*args),
             Self::Doctor(args) => doctor::run(args),

@@ -56,6 +56,22 @@ impl Bed {
         format!("vfio-user:{}/vf{number}.sock", self.dir.display())
     }
 
+    /// Sends frames from VF 0 to VF 1 with `vfnic gen`, to its end; what it reports.
+    pub(crate) fn send(&self, more: &[&str]) -> Value {
+        let (from, to) = (self.vf(0), mac(1));
+        let mut arguments = vec!["gen", "--device", &from, "--to", &to, "--json"];
+        arguments.extend(more);
+        succeeds(spawn(&arguments))
+    }
+
+    /// Starts `vfnic sink` on a VF.
+    pub(crate) fn start_sink(&self, vf: u8, more: &[&str]) -> Child {
+        let device = self.vf(vf);
+        let mut arguments = vec!["sink", "--device", &device, "--json"];
+        arguments.extend(more);
+        spawn(&arguments)
+    }
+
     /// What the card says of itself.
     pub(crate) fn shown(&self) -> Value {
         let dir = self.dir.to_str().expect("text");

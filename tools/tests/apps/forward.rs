@@ -8,19 +8,11 @@ const FRAMES: &str = "2000";
 
 /// Generator on VF 0, forwarder with `forward`, sink on VF 3: what the three report.
 fn through(bed: &Bed, to: &str, forward: &[&str]) -> (Value, Value, Value) {
-    let (source, sink) = (bed.vf(0), bed.vf(3));
-    let sink = spawn(&[
-        "sink",
-        "--device",
-        &sink,
-        "--sent",
-        FRAMES,
-        "--duration",
-        "40s",
-        "--json",
-        "--frame",
-        "imix",
-    ]);
+    let source = bed.vf(0);
+    let sink = bed.start_sink(
+        3,
+        &["--sent", FRAMES, "--duration", "40s", "--frame", "imix"],
+    );
     let forwarder = spawn(forward);
     for vf in [1, 3] {
         bed.wait_for(vf);
@@ -75,21 +67,10 @@ fn one_port_sends_back_out() {
 #[test]
 fn without_a_destination_frames_go_back_to_their_sender() {
     let bed = Bed::start("fwd-back", "82599", &[]);
-    let (ours, forwarder) = (bed.vf(0), bed.vf(1));
+    let forwarder = bed.vf(1);
     let forwarder = spawn(&["fwd", &forwarder, "--count", "1000", "--json"]);
     bed.wait_for(1);
-    succeeds(spawn(&[
-        "gen",
-        "--device",
-        &ours,
-        "--to",
-        &mac(1),
-        "--count",
-        "1000",
-        "--rate",
-        "5k",
-        "--json",
-    ]));
+    bed.send(&["--count", "1000", "--rate", "5k"]);
     let forwarded = succeeds(forwarder);
     assert_eq!(forwarded["ended_by"], "count");
     assert_eq!(forwarded["forwarded"], 1000);

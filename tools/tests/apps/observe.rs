@@ -95,7 +95,7 @@ fn a_capture_has_the_exact_frames_with_their_tags() {
 #[test]
 fn a_filter_leaves_the_rest_out_and_lines_tell_the_frames() {
     let bed = Bed::start("filter", "x550", &[]);
-    let (source, ours) = (bed.vf(0), bed.vf(1));
+    let ours = bed.vf(1);
     let capture = spawn(&[
         "capture",
         "--device",
@@ -110,20 +110,7 @@ fn a_filter_leaves_the_rest_out_and_lines_tell_the_frames() {
         "5",
     ]);
     bed.wait_for(1);
-    succeeds(spawn(&[
-        "gen",
-        "--device",
-        &source,
-        "--to",
-        &mac(1),
-        "--rate",
-        "1k",
-        "--count",
-        "40",
-        "--flows",
-        "4",
-        "--json",
-    ]));
+    bed.send(&["--rate", "1k", "--count", "40", "--flows", "4"]);
     let output = finish(capture);
     let text = String::from_utf8(output.stdout).expect("text");
     let wanted = "UDP 198.18.0.1 port 49153 > 198.19.0.1 port 9, 60 bytes";
@@ -170,7 +157,7 @@ fn pings_and_datagrams_are_answered() {
 #[test]
 fn counters_are_shown_and_served() {
     let bed = Bed::start("stats", "82599", &[]);
-    let (source, ours) = (bed.vf(0), bed.vf(1));
+    let ours = bed.vf(1);
     let mut stats = spawn(&["stats", "--device", &ours, "--metrics", "127.0.0.1:0"]);
     let mut lines = BufReader::new(stats.stdout.take().expect("a pipe")).lines();
     let first = lines.next().expect("a line").expect("text");
@@ -180,18 +167,7 @@ fn counters_are_shown_and_served() {
         .unwrap_or_else(|| panic!("{first}"))
         .to_owned();
     bed.wait_for(1);
-    succeeds(spawn(&[
-        "gen",
-        "--device",
-        &source,
-        "--to",
-        &mac(1),
-        "--rate",
-        "1k",
-        "--count",
-        "200",
-        "--json",
-    ]));
+    bed.send(&["--rate", "1k", "--count", "200"]);
     // The hardware's counters are read twice a second.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     let mut stream = TcpStream::connect(&address).expect("a connection");

@@ -11,7 +11,7 @@ use clap::Args as ClapArgs;
 use vfnic::{MacAddr, Poller, PoolConfig, PortConfig, QueueError, QueuePair};
 
 use crate::apps::{End, Meter, Ports, Stop};
-use crate::args::{self, Mode};
+use crate::args::{Ending, Mode, Receiving};
 use crate::cli::{Outcome, UsageError};
 use crate::cpu;
 use crate::device::Device;
@@ -26,7 +26,8 @@ use report::Report;
 ///
 /// Frames leave with the port's own address as their source, because cards drop everything else as spoofed, and go to the
 /// address given; without one they go back to whoever sent them. Nothing is copied when both ports are of one kind.
-/// While the sending ring is full nothing is received, so that frames wait in the card and none is dropped here.
+/// While the sending ring is full nothing is received, so that frames wait in the card and none is dropped here. It ends
+/// after a whole burst, so that --count may be passed by one.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -48,31 +49,20 @@ pub struct Args {
     /// Leave the addresses of frames as they are
     #[arg(long, conflicts_with_all = ["to", "back_to"])]
     no_rewrite: bool,
-    /// How to wait for frames
-    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
-    mode: Mode,
-    /// How long to forward; until SIGINT unless given
-    #[arg(long, value_name = "TIME", value_parser = args::duration)]
-    duration: Option<Duration>,
-    /// End when so many frames, or up to a burst more, have been forwarded
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    #[command(flatten)]
+    receiving: Receiving,
+    #[command(flatten)]
+    ending: Ending,
     /// Most frames to take at a time
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     burst: u16,
     /// Descriptors of each ring, a multiple of 8
     #[arg(long, value_name = "N", default_value_t = 512)]
     ring: u16,
-    /// Longest packet to take, in bytes
-    #[arg(long, value_name = "N", default_value_t = 1500)]
-    mtu: u16,
     /// Tell the time that bursts with frames took, and looks that found none, by two looks at the processor's clock each; only
     /// with --mode poll
     #[arg(long)]
     busy: bool,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -100,7 +90,7 @@ const LINKS: Duration = Duration::from_secs(5);
 ///
 /// When a port cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    if args.busy && args.mode != Mode::Poll {
+    if args.busy && args.receiving.mode != Mode::Poll {
         bail!(UsageError(
             "--busy: only --mode poll has bursts without frames to leave out; add it".into()
         ));
@@ -116,7 +106,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         devices.push(second.clone());
     }
     // First, so that no signal finds half a forwarder.
-    let stop = Stop::new(args.duration)?;
+    let stop = Stop::new(args.ending.duration)?;
     let ports = Ports::open(&devices, &config(&args, devices.len()))?;
     let mut pairs = Vec::new();
     for port in ports.all() {
@@ -127,7 +117,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let lanes = lanes(&args, &ports);
     let mut forwarding = Forwarding {
-        live: LiveLine::new(args.json),
+        live: LiveLine::new(args.ending.json),
         args,
         stop,
         ports,
@@ -146,7 +136,7 @@ fn config(args: &Args, ports: usize) -> PortConfig {
     let ports = u32::try_from(ports).unwrap_or(1);
     PortConfig::default()
         .rings(args.ring, args.ring)
-        .mtu(args.mtu)
+        .mtu(args.receiving.mtu)
         // Tags stay where they are: nobody would put them back.
         .vlan_strip(false)
         .pool(PoolConfig {
@@ -196,11 +186,11 @@ struct Forwarding {
 impl Forwarding {
     fn run(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
         self.stop.start();
-        let end = if self.args.mode == Mode::Poll && self.args.busy {
+        let end = if self.args.receiving.mode == Mode::Poll && self.args.busy {
             self.poll(pairs, |lane, pairs, busy| {
                 busy.burst(|| lane.forward(pairs))
             })
-        } else if self.args.mode == Mode::Poll {
+        } else if self.args.receiving.mode == Mode::Poll {
             self.poll(pairs, |lane, pairs, _| lane.forward(pairs))
         } else {
             self.wait(pairs)
@@ -235,7 +225,7 @@ impl Forwarding {
 
     /// Sleeps when there is nothing.
     fn wait(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
-        let mut poller = Poller::new(self.args.mode.into())?;
+        let mut poller = Poller::new(self.args.receiving.mode.into())?;
         for pair in pairs.drain(..) {
             poller.add(pair)?;
         }
@@ -287,7 +277,12 @@ impl Forwarding {
                 quantity(rate, "pps")
             ));
         }
-        if self.args.count.is_some_and(|count| forwarded >= count) {
+        if self
+            .args
+            .ending
+            .count
+            .is_some_and(|count| forwarded >= count)
+        {
             return Ok(Some(End::Count));
         }
         Ok(self.stop.due())
@@ -329,7 +324,7 @@ impl Forwarding {
         } else {
             self.ports.close()?;
         }
-        report.print(self.args.json)?;
+        report.print(self.args.ending.json)?;
         Ok((end != End::Gone).into())
     }
 }
