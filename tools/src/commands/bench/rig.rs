@@ -257,7 +257,15 @@ impl Rig {
         });
         // Frames that were made count once they are sent; no more are made.
         let sent_until = monotonic();
-        let mut last = sent_until;
+        // A burst nobody looks at is over when the card has taken its last frame, not when the ring has.
+        while !load.look && monotonic() - sent_until < RESIDUE {
+            source.idle(&mut self.from.tx);
+            if self.from.tx.pending() == 0 {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        let mut last = monotonic();
         loop {
             if source.waiting() > 0 && source.flush(&mut self.from.tx)? > 0 {
                 left_at = monotonic();

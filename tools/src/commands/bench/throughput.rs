@@ -15,7 +15,7 @@ use crate::traffic::Rate;
 const EXAMPLES: &str = "\
 Examples:
   vfnic bench throughput
-  vfnic bench throughput --device 0000:31:10.1 --peer 0000:31:10.3 --frame 64,1518 --html through.html
+  vfnic bench throughput --device 0000:31:10.1 --peer 0000:31:10.3 --frame 64 --html through.html
   vfnic bench throughput --rate 250k --frame imix --json";
 
 /// Measures how much passes between two VFs, for each frame length
