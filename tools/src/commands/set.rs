@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(value_name = "PF")]
     pf: String,
     /// `vf`, its number, and knobs with their values
-    #[arg(value_name = "vf N KNOB VALUE", required = true, num_args = 4..)]
+    #[arg(value_names = ["vf", "N", "KNOB", "VALUE"], required = true, num_args = 4..)]
     words: Vec<String>,
     /// Print what would be set, set nothing
     #[arg(long)]
