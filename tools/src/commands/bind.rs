@@ -73,7 +73,8 @@ impl Common {
         let functions = select::functions(&host, &self.spec)?;
         // All are looked at before one is touched.
         for function in &functions {
-            if function.is_on_vfio() == driver.is_some() {
+            // Where it is already, but somebody has it: whoever asks would think it theirs.
+            if function.is_on_vfio() == driver.is_some() && function.holders.is_empty() {
                 continue;
             }
             refuse_if_needed(function, self.force)?;
