@@ -71,6 +71,12 @@ kill -INT "$echo"
 done_in echo 20 "$echo" /tmp/echo
 says echo-answered '"icmp":5'
 
+check bench-throughput 60 vfnic bench throughput --device "$vf0" --peer "$vf1" --frame 64,1518 --duration 1s --rate 5k --html /tmp/t.html
+says bench-says-what-passed '^ +64 .*kpps' '^ +1518 '
+check bench-page 5 grep -q '</html>' /tmp/t.html
+check bench-ring 60 vfnic bench ring --burst 32 --ring 512 --op fwd --repetitions 1
+# No server in this network: what is missing is named.
+refused no-dhcp-server 1 "$vf0|DHCP no.DHCP.server|nothing.comes.in|questions" vfnic ping --device "$vf0" --dhcp
 
 check stats 20 vfnic stats --device "$vf0" --json
 says stats-counts '"rx_packets"' '"link_up":true'
