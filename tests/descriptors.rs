@@ -1,5 +1,6 @@
 //! No descriptors left for eventfds. In a process of its own, because the limit is the process's.
 
+use std::collections::HashSet;
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -11,9 +12,25 @@ fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("/proc").count()
 }
 
+/// The limit that leaves just `count` numbers free. Numbers are not dense: whoever started this process may have left it
+/// some far up.
+fn limit_that_leaves(count: usize) -> u64 {
+    let taken: HashSet<u64> = fs::read_dir("/proc/self/fd")
+        .expect("/proc")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The reading itself took one, which is free again.
+    let free = |number: &u64| !taken.contains(number) || !is_open(*number);
+    (0..).filter(free).nth(count).expect("numbers without end")
+}
+
+fn is_open(number: u64) -> bool {
+    fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok()
+}
+
 /// Everything that takes descriptors: a port and a poller with its queues.
 fn attempt(card: &Card) -> Result<(), String> {
-    let function = card.function(0).map_err(|error| error.to_string())?;
+    let function = card.function(0).map_err(|error| format!("{error:?}"))?;
     let port = Port::from_function(function, PortConfig::default())
         .map_err(|error| format!("{error:?}"))?;
     let mut poller = Poller::new(PollMode::Adaptive).map_err(|error| format!("{error:?}"))?;
@@ -31,10 +48,8 @@ fn n9_no_descriptor_for_the_kth_eventfd_unwinds() {
     let before = open_descriptors();
     let mut failed = 0;
     loop {
-        // Descriptors are given from the lowest free number on, so this many more are to be had.
-        let highest = (before + failed) as u64;
         let limit = Rlimit {
-            current: Some(highest),
+            current: Some(limit_that_leaves(failed)),
             maximum: old.maximum,
         };
         setrlimit(Resource::Nofile, limit).expect("a lower limit");
