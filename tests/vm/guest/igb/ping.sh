@@ -14,3 +14,6 @@ vfnic ping --device "$vf0" --address 10.0.2.15/24 --count 100000 10.0.2.2 >/tmp/
 sleep 2
 stop $!
 check after-kill 30 vfnic ping --device "$vf0" --address 10.0.2.15/24 --count 5 10.0.2.2
+# An address from QEMU's DHCP server, which is nobody of ours; what it routes through answers.
+check dhcp 30 vfnic ping --device "$vf0" --dhcp --count 3
+says dhcp-says-what-it-got '10\.0\.2\.[0-9]+/24' 'router 10\.0\.2\.2' '3 answered'
