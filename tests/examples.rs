@@ -9,6 +9,8 @@
 mod adaptive_poller;
 #[path = "../driver/examples/bond.rs"]
 mod bond;
+#[path = "../driver/examples/fan_out.rs"]
+mod fan_out;
 #[path = "../driver/examples/firewall.rs"]
 mod firewall;
 #[path = "../driver/examples/handed_fds.rs"]
@@ -41,6 +43,11 @@ fn an_adaptive_poller() {
 #[test]
 fn a_thread_for_each_queue() {
     multi_queue::main().expect("all frames came back, over both queues");
+}
+
+#[test]
+fn one_queue_for_several_threads() {
+    fan_out::main().expect("all frames came back, each worker had its share");
 }
 
 #[test]
