@@ -377,6 +377,12 @@ impl CardFaults {
         self.0.with(|state| state.control.faults.struck())
     }
 
+    /// Offset and value of the last register write that a rule struck, as the driver meant it.
+    #[must_use]
+    pub fn struck_write(&self) -> Option<(u32, u32)> {
+        self.0.with(|state| state.control.faults.struck_write)
+    }
+
     /// Signals vector `vector` of a VF for no reason.
     pub fn spurious_interrupt(&self, vf: u16, vector: u8) {
         self.0.with(|state| {

@@ -216,6 +216,8 @@ pub(crate) struct Faults {
     /// Bit per [`Point`] some rule names.
     armed: u32,
     random: Random,
+    /// Offset and value of the last register write that a rule struck, as the driver meant it.
+    pub(crate) struck_write: Option<(u32, u32)>,
 }
 
 #[derive(Debug)]
@@ -249,6 +251,7 @@ impl Faults {
             rules: Vec::new(),
             armed: 0,
             random: Random::new(seed),
+            struck_write: None,
         };
         for rule in plan.rules() {
             faults.add(rule.clone());
@@ -268,6 +271,7 @@ impl Faults {
     pub(crate) fn clear(&mut self) {
         self.rules.clear();
         self.armed = 0;
+        self.struck_write = None;
     }
 
     /// How often each rule struck, in the order they were added.

@@ -197,6 +197,9 @@ impl CardState {
             .control
             .faults
             .at(Point::RegisterWrite, now, vf, offset);
+        if fault.is_some() {
+            self.control.faults.struck_write = Some((offset, value));
+        }
         let gone = self.befall(vf, fault) && self.control.vfs[vf].removed;
         if gone || fault == Some(Action::Drop) {
             return;
