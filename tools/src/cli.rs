@@ -34,6 +34,7 @@ const GRAMMAR: &str = "\
 Devices:
   0000:31:10.1, 31:10.1   a PCI function bound to vfio-pci
   eth0#1                  VF 1 of the PF behind a network interface
+  0000:31:00.0#1          VF 1 of the PF at an address
   *:31:12.*               the VF whose address matches, if there is but one
   k8s:RESOURCE[/I]        what the Kubernetes SR-IOV device plugin gave this container
   vfio-user:PATH          a device served on a Unix socket

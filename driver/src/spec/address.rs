@@ -17,9 +17,9 @@ pub struct PciPattern {
 }
 
 impl PciPattern {
-    pub(super) fn parse(text: &str) -> Result<Self, SpecError> {
-        let mut cursor = Cursor::new(text, super::HINT);
-        let domain = if text.matches(':').count() >= 2 {
+    /// Reads one, and leaves the cursor behind it.
+    pub(super) fn parse(cursor: &mut Cursor<'_>) -> Result<Self, SpecError> {
+        let domain = if cursor.rest().matches(':').count() >= 2 {
             let domain = cursor.number_or_star("domain", 8, u32::MAX)?;
             cursor.expect(':', "after the domain")?;
             domain
@@ -31,7 +31,6 @@ impl PciPattern {
         let device = cursor.number_or_star("device", 2, 0x1f)?;
         cursor.expect('.', "after the device")?;
         let function = cursor.number_or_star("function", 1, 7)?;
-        cursor.end("the function")?;
         let byte = |part: Option<u32>| part.and_then(|value| u8::try_from(value).ok());
         Ok(Self {
             domain,

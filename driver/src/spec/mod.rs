@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `0000:31:10.1`, `31:10.1` | one PCI function |
 //! | `eth0#0`, `eth0#0,2-7`, `eth0` | VFs of the PF behind a network interface, all of them without a range |
+//! | `0000:31:00.0#0-3` | VFs of the PF at an address, as the Kubernetes device plugin's `rootDevices` writes them |
 //! | `*:31:12.*` | every VF we drive whose address matches |
 //! | `k8s:RESOURCE`, `k8s:RESOURCE/1` | what the Kubernetes SR-IOV device plugin gave this container |
 //! | `vfio-user:PATH` | a device served on a Unix socket |
@@ -36,7 +37,7 @@ pub use resolve::System;
 pub use vfnic_backend::PciAddress;
 
 /// The grammar in one line.
-const HINT: &str = "a device is written as 0000:31:10.1, 31:10.1, eth0#0,2-7, *:31:12.*, k8s:RESOURCE[/i], vfio-user:PATH or sim:82599[?key=value&…]";
+const HINT: &str = "a device is written as 0000:31:10.1, 31:10.1, eth0#0,2-7, 0000:31:00.0#0-3, *:31:12.*, k8s:RESOURCE[/i], vfio-user:PATH or sim:82599[?key=value&…]";
 
 /// Longer than any path the kernel takes; a spec beyond it is a mistake, and is not repeated in full.
 const LONGEST: usize = 4096;
@@ -132,6 +133,24 @@ impl VfSet {
     }
 }
 
+impl fmt::Display for VfSet {
+    /// As it stands behind a PF: `#0,2-7`, or nothing for all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Ranges(ranges) = self else {
+            return Ok(());
+        };
+        let mut separator = '#';
+        for (first, last) in ranges {
+            write!(f, "{separator}{first}")?;
+            if last != first {
+                write!(f, "-{last}")?;
+            }
+            separator = ',';
+        }
+        Ok(())
+    }
+}
+
 /// A device, or several, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -142,6 +161,13 @@ pub enum DeviceSpec {
     Netdev {
         /// The PF's interface.
         name: String,
+        /// Which of its VFs.
+        vfs: VfSet,
+    },
+    /// VFs of the PF at an address.
+    OfPf {
+        /// The PF.
+        pf: PciAddress,
         /// Which of its VFs.
         vfs: VfSet,
     },
@@ -208,12 +234,31 @@ impl FromStr for DeviceSpec {
         if text.starts_with("k8s:") {
             return kubernetes(cursor.skip("k8s:".len()));
         }
-        if text.contains(':') && !text.contains('#') {
-            let pattern = PciPattern::parse(text)?;
-            return Ok(pattern.exact().map_or(Self::Pattern(pattern), Self::Pci));
+        if text
+            .split('#')
+            .next()
+            .is_some_and(|name| name.contains(':'))
+        {
+            return pci(cursor);
         }
         netdev(cursor)
     }
+}
+
+fn pci(mut cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
+    let start = cursor;
+    let pattern = PciPattern::parse(&mut cursor)?;
+    if cursor.rest().starts_with('#') {
+        let Some(pf) = pattern.exact() else {
+            return Err(start.error("one PF's whole address is wanted before VF numbers"));
+        };
+        let vfs = vf_numbers(cursor)?;
+        return Ok(DeviceSpec::OfPf { pf, vfs });
+    }
+    cursor.end("the function")?;
+    Ok(pattern
+        .exact()
+        .map_or(DeviceSpec::Pattern(pattern), DeviceSpec::Pci))
 }
 
 fn sim(cursor: Cursor<'_>, rest: &str) -> Result<DeviceSpec, SpecError> {
@@ -280,14 +325,20 @@ fn netdev(cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
         )));
     }
     let name_owned = name.to_owned();
-    let mut place = cursor.skip(name.len());
-    if place.rest().is_empty() {
-        return Ok(DeviceSpec::Netdev {
-            name: name_owned,
-            vfs: VfSet::All,
-        });
-    }
-    place.expect('#', "between interface and VF numbers")?;
+    let place = cursor.skip(name.len());
+    let vfs = match place.rest().is_empty() {
+        true => VfSet::All,
+        false => vf_numbers(place)?,
+    };
+    Ok(DeviceSpec::Netdev {
+        name: name_owned,
+        vfs,
+    })
+}
+
+/// `#0,2-7`, to the end.
+fn vf_numbers(mut place: Cursor<'_>) -> Result<VfSet, SpecError> {
+    place.expect('#', "between a PF and VF numbers")?;
     let mut ranges = Vec::new();
     loop {
         let first = place.decimal("VF number", MOST_VFS)?;
@@ -302,35 +353,18 @@ fn netdev(cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
         }
         ranges.push((first, last));
         if place.rest().is_empty() {
-            break;
+            return Ok(VfSet::Ranges(ranges));
         }
         place.expect(',', "between VF numbers")?;
     }
-    Ok(DeviceSpec::Netdev {
-        name: name_owned,
-        vfs: VfSet::Ranges(ranges),
-    })
 }
 
 impl fmt::Display for DeviceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pci(address) => address.fmt(f),
-            Self::Netdev { name, vfs } => {
-                f.write_str(name)?;
-                let VfSet::Ranges(ranges) = vfs else {
-                    return Ok(());
-                };
-                let mut separator = '#';
-                for (first, last) in ranges {
-                    write!(f, "{separator}{first}")?;
-                    if last != first {
-                        write!(f, "-{last}")?;
-                    }
-                    separator = ',';
-                }
-                Ok(())
-            }
+            Self::Netdev { name, vfs } => write!(f, "{name}{vfs}"),
+            Self::OfPf { pf, vfs } => write!(f, "{pf}{vfs}"),
             Self::Pattern(pattern) => pattern.fmt(f),
             Self::Kubernetes { resource, index } => {
                 write!(f, "k8s:{resource}")?;

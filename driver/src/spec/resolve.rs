@@ -32,7 +32,8 @@ impl System<'static> {
 }
 
 impl DeviceSpec {
-    /// The PCI functions it names on this machine, in ascending order: at least one. Specs that name no PCI function
+    /// The PCI functions it names on this machine, each once, at least one: in ascending order, but those of `k8s:` in the
+    /// order in which the device plugin gave them, which is what an index counts in. Specs that name no PCI function
     /// (`vfio-user:`, `sim:`) give none.
     ///
     /// # Errors
@@ -51,7 +52,20 @@ impl DeviceSpec {
         let mut found = match self {
             // Whether it exists is the backend's question: it knows better errors.
             Self::Pci(address) => vec![*address],
-            Self::Netdev { name, vfs } => self.of_netdev(system, name, vfs)?,
+            Self::Netdev { name, vfs } => {
+                let interface = system.sysfs.join("class/net").join(name);
+                if !interface.exists() {
+                    return Err(self.nothing(format!("there is no network interface `{name}`")));
+                }
+                self.below(&interface.join("device"), name, vfs)?
+            }
+            Self::OfPf { pf, vfs } => {
+                let path = system.sysfs.join(format!("bus/pci/devices/{pf}"));
+                if !path.exists() {
+                    return Err(self.nothing(format!("there is no function {pf}")));
+                }
+                self.below(&path, &pf.to_string(), vfs)?
+            }
             Self::Pattern(pattern) => {
                 let path = system.sysfs.join("bus/pci/devices");
                 let all = ours(&path).map_err(|error| self.unreadable(&path, &error))?;
@@ -68,7 +82,9 @@ impl DeviceSpec {
                 }
                 matching
             }
-            Self::Kubernetes { resource, index } => self.of_kubernetes(system, resource, *index)?,
+            Self::Kubernetes { resource, index } => {
+                return self.of_kubernetes(system, resource, *index);
+            }
             Self::VfioUser(_) | Self::Sim(_) => Vec::new(),
         };
         found.sort_unstable();
@@ -88,18 +104,9 @@ impl DeviceSpec {
         self.nothing(format!("{} cannot be read ({error})", path.display()))
     }
 
-    fn of_netdev(
-        &self,
-        system: &System<'_>,
-        name: &str,
-        vfs: &VfSet,
-    ) -> Result<Vec<PciAddress>, SpecError> {
-        let interface = system.sysfs.join("class/net").join(name);
-        if !interface.exists() {
-            return Err(self.nothing(format!("there is no network interface `{name}`")));
-        }
-        let path = interface.join("device");
-        let entries = fs::read_dir(&path).map_err(|error| self.unreadable(&path, &error))?;
+    /// The VFs of the PF whose folder in sysfs is `path`, and which is called `name`.
+    fn below(&self, path: &Path, name: &str, vfs: &VfSet) -> Result<Vec<PciAddress>, SpecError> {
+        let entries = fs::read_dir(path).map_err(|error| self.unreadable(path, &error))?;
         let mut numbers = Vec::new();
         for entry in entries.flatten() {
             let entry_name = entry.file_name();
@@ -121,7 +128,7 @@ impl DeviceSpec {
             return Err(SpecError::Nothing {
                 spec: self.to_string(),
                 why: format!("`{name}` has no VFs"),
-                todo: "make some: echo 2 > /sys/class/net/<interface>/device/sriov_numvfs",
+                todo: "`vfnic provision PF 2` makes two",
             });
         }
         let wanted: Vec<_> = numbers
@@ -162,7 +169,9 @@ impl DeviceSpec {
             let address = part.parse::<PciAddress>().map_err(|_| {
                 self.nothing(format!("{plain} holds `{part}`, which is no PCI address"))
             })?;
-            addresses.push(address);
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
         }
         if addresses.is_empty() {
             return Err(self.nothing(format!("{plain} is empty")));
@@ -280,7 +289,10 @@ mod tests {
             ("eth0#0,5-10", vec!["0000:31:10.0", "0000:31:11.0"]),
             ("*:31:10.*", vec!["0000:31:10.0", "0000:31:10.2"]),
             ("k8s:intel.com/vfs/0", vec!["0000:31:10.2"]),
-            ("k8s:intel.com/vfs", vec!["0000:31:10.0", "0000:31:10.2"]),
+            // The plugin's own order.
+            ("k8s:intel.com/vfs", vec!["0000:31:10.2", "0000:31:10.0"]),
+            ("k8s:intel.com/vfs/1", vec!["0000:31:10.0"]),
+            ("31:00.0#0,5-10", vec!["0000:31:10.0", "0000:31:11.0"]),
             ("k8s:my-vfs", vec!["0000:31:11.0"]),
             ("sim:82599", vec![]),
         ] {
@@ -304,6 +316,9 @@ mod tests {
         for (spec, part) in [
             ("eth7#0", "no network interface `eth7`"),
             ("eth0#3", "`eth0` has 3 VFs"),
+            ("0000:31:00.0#3", "`0000:31:00.0` has 3 VFs"),
+            ("0000:31:10.0#0", "`0000:31:10.0` has no VFs"),
+            ("0000:32:00.0#0", "no function 0000:32:00.0"),
             ("*:32:*.*", "none of the 3 VFs"),
             (
                 "k8s:intel.com/vfs/2",

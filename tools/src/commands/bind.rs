@@ -16,7 +16,7 @@ Examples:
   vfnic bind eth0#0-3 --dry-run")]
 pub struct Bind {
     #[command(flatten)]
-    common: Common,
+    on: OnFunctions,
 }
 
 /// Gives functions back to the kernel's drivers
@@ -27,22 +27,23 @@ Examples:
   vfnic unbind eth0#0-3 --dry-run")]
 pub struct Unbind {
     #[command(flatten)]
-    common: Common,
+    on: OnFunctions,
 }
 
+/// What is done to functions that somebody may need.
 #[derive(Clone, Debug, ClapArgs)]
-struct Common {
-    /// The functions: 0000:31:10.1, eth0#0-3, eth0 (all its VFs)
+pub(super) struct OnFunctions {
+    /// The functions: 0000:31:10.1, eth0#0-3, 0000:31:00.0#0-3, eth0 (all its VFs)
     #[arg(value_name = "SPEC")]
-    spec: DeviceSpec,
+    pub(super) spec: DeviceSpec,
     /// Print the writes, make none
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Also when a route, bridge or bond needs its interface
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
     #[command(flatten)]
-    at: At,
+    pub(super) at: At,
 }
 
 impl Bind {
@@ -52,7 +53,7 @@ impl Bind {
     ///
     /// When a function is needed by somebody, or does not bind.
     pub fn run(self) -> anyhow::Result<Outcome> {
-        self.common.run(Some("vfio-pci"))
+        self.on.bind(Some("vfio-pci"))
     }
 }
 
@@ -63,12 +64,12 @@ impl Unbind {
     ///
     /// As for [`Bind`].
     pub fn run(self) -> anyhow::Result<Outcome> {
-        self.common.run(None)
+        self.on.bind(None)
     }
 }
 
-impl Common {
-    fn run(self, driver: Option<&str>) -> anyhow::Result<Outcome> {
+impl OnFunctions {
+    fn bind(self, driver: Option<&str>) -> anyhow::Result<Outcome> {
         let host = self.at.host()?;
         let functions = select::functions(&host, &self.spec)?;
         // All are looked at before one is touched.

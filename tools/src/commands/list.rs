@@ -18,7 +18,7 @@ use crate::output;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Only these: 0000:31:10.1, eth0#0-3, eth0, *:31:12.*, k8s:RESOURCE
+    /// Only these: 0000:31:10.1, eth0#0-3, 0000:31:00.0#0-3, eth0, *:31:12.*, k8s:RESOURCE
     #[arg(value_name = "SPEC")]
     specs: Vec<DeviceSpec>,
     /// How to print them
@@ -218,7 +218,7 @@ fn row(function: &Function) -> [String; 12] {
         function.address.clone(),
         is,
         function.model.unwrap_or("-").to_owned(),
-        function.driver.clone().unwrap_or_else(dash),
+        driver(function).unwrap_or_else(dash),
         group,
         function
             .numa_node
@@ -231,6 +231,21 @@ fn row(function: &Function) -> [String; 12] {
         held,
     ]
     .map(|cell| output::printable(&cell))
+}
+
+/// Its driver, and what a program would go through: the interface of a kernel's driver, or which of VFIO's nodes. A PF's
+/// interface stands before its VFs already.
+fn driver(function: &Function) -> Option<String> {
+    let driver = function.driver.as_ref()?;
+    let way = match function.opens_by {
+        Some(way) => Some(way.to_owned()),
+        None if function.role == Role::Vf => Some(function.interfaces.join(", ")),
+        None => None,
+    };
+    Some(match way.filter(|way| !way.is_empty()) {
+        Some(way) => format!("{driver} ({way})"),
+        None => driver.clone(),
+    })
 }
 
 fn of_pools(pools: &[Pool]) -> String {

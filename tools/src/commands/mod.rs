@@ -17,6 +17,7 @@ pub mod persist;
 pub mod ping;
 pub mod probe;
 pub mod provision;
+pub mod reset;
 pub mod selftest;
 pub mod set;
 pub mod sim;

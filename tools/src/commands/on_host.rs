@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::{bind, doctor, export, list, manual, persist, provision, set};
+use super::{bind, doctor, export, list, manual, persist, provision, reset, set};
 use crate::cli::Outcome;
 
 /// What to do to or with a host. What each does is said by its arguments' type; a comment here would hide that.
@@ -13,6 +13,7 @@ pub(crate) enum Command {
     Provision(provision::Args),
     Bind(bind::Bind),
     Unbind(bind::Unbind),
+    Reset(reset::Args),
     Set(set::Args),
     Persist(persist::Args),
     Export(export::Args),
@@ -29,6 +30,7 @@ impl Command {
             Self::Provision(args) => provision::run(args),
             Self::Bind(args) => args.run(),
             Self::Unbind(args) => args.run(),
+            Self::Reset(args) => reset::run(args),
             Self::Set(args) => set::run(args),
             Self::Persist(args) => persist::run(&args),
             Self::Export(args) => export::run(args),

@@ -6,7 +6,7 @@ use vfnic::{DeviceSpec, MacAddr};
 
 use super::Host;
 use super::function::{Function, Role};
-use super::links::VfSettings;
+use super::links::{VfSettings, vlan_protocol};
 use super::select;
 
 /// A PF and those of its VFs that were chosen.
@@ -80,14 +80,25 @@ pub fn of(host: &Host, spec: &DeviceSpec) -> anyhow::Result<Vec<Card>> {
     Ok(cards)
 }
 
+/// The VLAN a VF is put into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// 1 to 4094.
+    pub id: u32,
+    /// Its priority.
+    pub qos: u32,
+    /// Its tag is 802.1ad's, not 802.1Q's.
+    pub ad: bool,
+}
+
 /// What the administrator has set for a VF beyond what a new one has: these words have to be said again after a
 /// restart, and a driver that lacks a knob is not asked about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// Its address.
     pub mac: Option<MacAddr>,
-    /// Its VLAN and priority.
-    pub vlan: Option<(u32, u32)>,
+    /// Its VLAN.
+    pub vlan: Option<Vlan>,
     /// The spoof check is off.
     pub spoofs: bool,
     /// It is trusted.
@@ -117,7 +128,11 @@ impl Changed {
             vlan: settings
                 .vlan
                 .filter(|vlan| (1..4095).contains(vlan))
-                .map(|vlan| (vlan, settings.qos.unwrap_or(0))),
+                .map(|id| Vlan {
+                    id,
+                    qos: settings.qos.unwrap_or(0),
+                    ad: settings.is_ad(),
+                }),
             spoofs: settings.spoofchk == Some(false),
             trusted: settings.trust == Some(true),
             link: match settings.state.as_deref() {
@@ -137,10 +152,14 @@ impl Changed {
         if let Some(mac) = self.mac {
             words.push(format!("mac {mac}"));
         }
-        match self.vlan {
-            Some((vlan, 0)) => words.push(format!("vlan {vlan}")),
-            Some((vlan, qos)) => words.push(format!("vlan {vlan} qos {qos}")),
-            None => {}
+        if let Some(Vlan { id, qos, ad }) = self.vlan {
+            words.push(format!("vlan {id}"));
+            if qos != 0 {
+                words.push(format!("qos {qos}"));
+            }
+            if ad {
+                words.push(format!("proto {}", vlan_protocol(ad)));
+            }
         }
         if self.spoofs {
             words.push("spoofchk off".to_owned());

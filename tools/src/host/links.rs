@@ -22,6 +22,9 @@ pub struct VfSettings {
     /// Its priority.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<u32>,
+    /// Whose tag that VLAN's is: `802.1Q` or `802.1ad`. Kernels before 4.9 do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_proto: Option<String>,
     /// Whether frames with another source address are dropped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spoofchk: Option<bool>,
@@ -91,6 +94,20 @@ impl LinkState {
     }
 }
 
+/// The protocol of a VLAN's tags, as `ip link` calls it.
+#[must_use]
+pub const fn vlan_protocol(ad: bool) -> &'static str {
+    if ad { "802.1ad" } else { "802.1Q" }
+}
+
+impl VfSettings {
+    /// Whether the VLAN's tag is 802.1ad's.
+    #[must_use]
+    pub fn is_ad(&self) -> bool {
+        self.vlan_proto.as_deref() == Some(vlan_protocol(true))
+    }
+}
+
 const fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
@@ -106,7 +123,7 @@ impl fmt::Display for Setting {
                     write!(f, " qos {qos}")?;
                 }
                 if *ad {
-                    f.write_str(" proto 802.1ad")?;
+                    write!(f, " proto {}", vlan_protocol(true))?;
                 }
                 Ok(())
             }
@@ -125,8 +142,11 @@ impl Setting {
     pub fn holds_in(&self, settings: &VfSettings) -> bool {
         match self {
             Self::Mac(mac) => settings.mac.as_deref() == Some(mac.to_string().as_str()),
-            Self::Vlan { id, qos, .. } => {
-                settings.vlan == Some((*id).into()) && settings.qos.unwrap_or(0) == u32::from(*qos)
+            // Without a VLAN there is no tag.
+            Self::Vlan { id, qos, ad } => {
+                settings.vlan == Some((*id).into())
+                    && settings.qos.unwrap_or(0) == u32::from(*qos)
+                    && (*id == 0 || settings.is_ad() == *ad)
             }
             Self::SpoofCheck(on) => settings.spoofchk == Some(*on),
             Self::Trust(on) => settings.trust == Some(*on),
@@ -146,7 +166,7 @@ impl Setting {
             Self::Vlan { .. } => Self::Vlan {
                 id: u16::try_from(settings.vlan?).ok()?,
                 qos: u8::try_from(settings.qos.unwrap_or(0)).ok()?,
-                ad: false,
+                ad: settings.is_ad(),
             },
             Self::SpoofCheck(_) => Self::SpoofCheck(settings.spoofchk?),
             Self::Trust(_) => Self::Trust(settings.trust?),
@@ -164,9 +184,10 @@ impl Setting {
     fn apply(&self, settings: &mut VfSettings) {
         match self {
             Self::Mac(mac) => settings.mac = Some(mac.to_string()),
-            Self::Vlan { id, qos, .. } => {
+            Self::Vlan { id, qos, ad } => {
                 settings.vlan = Some((*id).into());
                 settings.qos = Some((*qos).into());
+                settings.vlan_proto = Some(vlan_protocol(*ad).to_owned());
             }
             Self::SpoofCheck(on) => settings.spoofchk = Some(*on),
             Self::Trust(on) => settings.trust = Some(*on),

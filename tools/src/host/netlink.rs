@@ -23,7 +23,7 @@ use rustix::net::{
 };
 use vfnic::MacAddr;
 
-use super::links::{LinkState, Links, Setting, VfSettings};
+use super::links::{LinkState, Links, Setting, VfSettings, vlan_protocol};
 
 /// TIMEOUT: the kernel answers from within the system call that asks; this is for a driver that waits for its firmware.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -120,6 +120,20 @@ fn of_one(info: &VfInfo, settings: &mut VfSettings) -> Option<u32> {
             settings.qos = Some(info.qos);
             Some(info.vf_id)
         }
+        // The same again, with the protocol: the kernel has one entry in it.
+        VfInfo::VlanList(list) => list.iter().find_map(|vlan| match vlan {
+            VfVlan::Info(info) => {
+                settings.vlan = Some(info.vlan_id);
+                settings.qos = Some(info.qos);
+                settings.vlan_proto = match info.protocol {
+                    VlanProtocol::Ieee8021Ad => Some(vlan_protocol(true).to_owned()),
+                    VlanProtocol::Ieee8021Q => Some(vlan_protocol(false).to_owned()),
+                    _ => None,
+                };
+                Some(info.vf_id)
+            }
+            _ => None,
+        }),
         VfInfo::Rate(info) => {
             settings.min_tx_rate = Some(info.min_tx_rate);
             settings.max_tx_rate = Some(info.max_tx_rate);
@@ -264,6 +278,11 @@ mod tests {
                 id: 7,
                 qos: 1,
                 ad: false,
+            },
+            Setting::Vlan {
+                id: 4094,
+                qos: 7,
+                ad: true,
             },
         ];
         for setting in every {

@@ -23,6 +23,9 @@ pub fn matches(host: &Host, spec: &DeviceSpec, function: &Function) -> anyhow::R
                 VfSet::Ranges(_) => of_pf && function.vf.is_some_and(|number| vfs.contains(number)),
             }
         }
+        DeviceSpec::OfPf { pf, vfs } => {
+            function.pf == Some(*pf) && function.vf.is_some_and(|number| vfs.contains(number))
+        }
         DeviceSpec::Kubernetes { .. } => resolve(host, spec)?.contains(&function.at),
         _ => bail!(
             "`{spec}` is no function of a host: an address, eth0#0, *:31:12.* or k8s:RESOURCE is wanted"

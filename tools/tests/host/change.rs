@@ -58,6 +58,63 @@ fn what_somebody_needs_is_refused_and_left_alone() {
     assert!(error(&trees::amd(), &["bind", "41:10.0"], 1).contains("no IOMMU group"));
 }
 
+fn reset_file(address: &str) -> String {
+    format!("{}/reset", Tree::device(address))
+}
+
+fn was_reset(tree: &Tree, address: &str) -> bool {
+    fs::read_to_string(tree.path(&reset_file(address))).expect("a file") == "1\n"
+}
+
+#[test]
+fn a_vf_is_reset_by_the_kernel() {
+    let tree = trees::i82599();
+    let dry = output(&tree, &["reset", FREE, "--dry-run"], 0);
+    assert_eq!(dry, format!("echo '1' > /{}\n", reset_file(FREE)));
+    assert!(!was_reset(&tree, FREE));
+    let text = output(&tree, &["reset", FREE], 0);
+    assert_eq!(text, format!("{FREE}: reset, by the kernel (flr)\n"));
+    assert!(was_reset(&tree, FREE));
+    // Bound to nothing, it can be reset as well.
+    output(&tree, &["reset", "0000:31:00.0#2"], 0);
+    assert!(was_reset(&tree, "0000:31:10.4"));
+}
+
+#[test]
+fn a_vf_that_somebody_needs_is_not_reset_nor_are_its_neighbours() {
+    let tree = trees::i82599();
+    tree.write(
+        "proc/net/route",
+        "Iface\tDestination\nens1f0v1\t0002000A\t00000000\n",
+    );
+    tree.remove(&reset_file("0000:31:10.4"));
+    let before = contents(&tree);
+    for (spec, word) in [
+        ("31:10.0", "qemu-system-x86 (pid 4242)"),
+        ("ens1f0", "qemu-system-x86 (pid 4242)"),
+        ("31:00.0", "no VF"),
+        (FREE, "a route through it"),
+        ("31:10.4", "/sys/bus/pci/devices/0000:31:10.4/reset"),
+        ("31:10.7", "31:10.7"),
+    ] {
+        let text = error(&tree, &["reset", spec], 1);
+        assert!(text.contains(word), "{spec}: {text}");
+    }
+    assert!(contents(&tree) == before, "something was written");
+    output(&tree, &["reset", FREE, "--force"], 0);
+    assert!(was_reset(&tree, FREE));
+}
+
+#[test]
+fn a_vf_that_does_not_come_back_is_told() {
+    let tree = trees::i82599();
+    let config = format!("{}/config", Tree::device(FREE));
+    tree.write(&config, [0x86, 0x80, 0xed, 0x10]);
+    output(&tree, &["reset", FREE], 0);
+    tree.write(&config, [0xff; 64]);
+    assert!(error(&tree, &["reset", FREE], 1).contains("all ones"));
+}
+
 #[test]
 fn a_dry_run_prints_the_writes() {
     let tree = trees::i82599();

@@ -71,7 +71,15 @@ fn examples_about_hosts_run_on_one_made_of_files() {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         if !matches!(
             words[0],
-            "list" | "doctor" | "provision" | "bind" | "unbind" | "set" | "persist" | "export"
+            "list"
+                | "doctor"
+                | "provision"
+                | "bind"
+                | "unbind"
+                | "reset"
+                | "set"
+                | "persist"
+                | "export"
         ) {
             continue;
         }

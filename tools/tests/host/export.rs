@@ -68,11 +68,17 @@ fn the_plugins_ranges_are_our_specs() {
         ("eno1", "eno1", 7),
         ("eno1#0,2-4", "eno1#0,2-4", 4),
         ("eno1#1-1,0", "eno1#0-1", 2),
+        ("04:00.0#0,2-4", "0000:04:00.0#0,2-4", 4),
     ] {
         let text = output(&tree, &["export", spec, "--format", "k8s"], 0);
         let config = config(&text);
         let selector = &config["resourceList"][0]["selectors"][0];
-        assert_eq!(selector["pfNames"][0], name);
+        let (key, other) = match name.contains(':') {
+            true => ("rootDevices", "pfNames"),
+            false => ("pfNames", "rootDevices"),
+        };
+        assert_eq!(selector[key][0], name);
+        assert!(selector.get(other).is_none(), "{selector}");
         assert_eq!(selector["devices"][0], "1520");
         let again = output(&tree, &["list", name, "--style", "json"], 0);
         let again: Value = serde_json::from_str(&again).expect("JSON");

@@ -127,6 +127,7 @@ proptest! {
     fn the_plugins_ranges_mean_the_numbers_they_name(
         ranges in prop::collection::vec((0u16..40, 0u16..8), 1..5),
         name in "[a-z][a-z0-9]{0,10}",
+        pf in address(),
     ) {
         let texts: Vec<_> = ranges
             .iter()
@@ -135,17 +136,22 @@ proptest! {
                 more => format!("{first}-{}", first + more),
             })
             .collect();
-        let text = format!("{name}#{}", texts.join(","));
-        let spec: DeviceSpec = text.parse().expect("the plugin's grammar");
-        prop_assert_eq!(spec.to_string(), &text[..]);
-        let DeviceSpec::Netdev { name: parsed, vfs } = spec else {
-            return Err(TestCaseError::fail(text));
-        };
-        prop_assert_eq!(parsed, name);
         let named: BTreeSet<u16> = ranges.iter().flat_map(|(first, more)| *first..=first + more).collect();
-        prop_assert!(matches!(vfs, VfSet::Ranges(_)));
-        for number in 0..60 {
-            prop_assert_eq!(vfs.contains(number), named.contains(&number), "{}", number);
+        // The same behind a PF's interface (pfNames) and behind its address (rootDevices).
+        for root in [name.clone(), pf.to_string()] {
+            let text = format!("{root}#{}", texts.join(","));
+            let spec: DeviceSpec = text.parse().expect("the plugin's grammar");
+            prop_assert_eq!(spec.to_string(), &text[..]);
+            let (parsed, vfs) = match spec {
+                DeviceSpec::Netdev { name, vfs } => (name, vfs),
+                DeviceSpec::OfPf { pf, vfs } => (pf.to_string(), vfs),
+                _ => return Err(TestCaseError::fail(text)),
+            };
+            prop_assert_eq!(parsed, root);
+            prop_assert!(matches!(vfs, VfSet::Ranges(_)));
+            for number in 0..60 {
+                prop_assert_eq!(vfs.contains(number), named.contains(&number), "{}", number);
+            }
         }
     }
 

@@ -31,6 +31,9 @@ fn configured() -> Tree {
             });
         } else if number == "3" {
             vf["max_tx_rate"] = 50.into();
+        } else if number == "5" {
+            vf["vlan"] = 200.into();
+            vf["vlan_proto"] = "802.1ad".into();
         }
     }
     tree.write("links.json", links.to_string());
@@ -162,7 +165,8 @@ fn the_script_brings_a_host_to_where_it_was() {
     assert_eq!(
         fs::read_to_string(tree.path("calls")).expect("calls"),
         "modprobe vfio-pci\n\
-         ip link set dev eno1 vf 1 mac 02:00:00:00:00:aa vlan 7 qos 3 spoofchk off trust on state enable query_rss on min_tx_rate 10 max_tx_rate 100\n"
+         ip link set dev eno1 vf 1 mac 02:00:00:00:00:aa vlan 7 qos 3 spoofchk off trust on state enable query_rss on min_tx_rate 10 max_tx_rate 100\n\
+         ip link set dev eno1 vf 5 vlan 200 proto 802.1ad\n"
     );
 }
 

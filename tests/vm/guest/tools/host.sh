@@ -58,10 +58,17 @@ check list-holder 10 vfnic list
 says holder-is-named "$vf0.*vfnic|vfnic.*$vf0|vfnic \(?(pid )?$holder"
 refused unbind-held 1 "$vf0 held $holder" vfnic unbind "$vf0"
 refused bind-held 1 "$vf0 held $holder" vfnic bind "$vf0"
+refused reset-held 1 "$vf0 held $holder" vfnic reset "$pf_net#0"
 refused provision-in-use 1 "$vf0 held" vfnic provision "$pf_net" 2
 check held-stays 5 test "$(driver_of "$vf0")" = vfio-pci -a "$(cat "$devices/$pf/sriov_numvfs")" = 4
 check holder-noticed-nothing 5 test "$(grep -c . /tmp/watch)" = "$(grep -c LinkUp /tmp/watch)"
 stop "$holder"
+
+# Free again: the kernel resets it, and it opens as ever.
+check reset 20 vfnic reset "$pf#0-1"
+says reset-by-the-kernel "$vf0: reset, .*flr" "$vf1: reset"
+check probe-after-reset 20 vfnic probe --device "$vf0"
+refused reset-pf 1 "$pf no.VF" vfnic reset "$pf"
 
 # The PF's knobs, as iproute2 sees them.
 set_and_see() {

@@ -1,6 +1,7 @@
 //! Kubernetes: the SR-IOV device plugin's configuration, and a pod that asks for one VF.
 
 use serde_json::{Value, json};
+use vfnic::VfSet;
 
 use super::Export;
 use crate::host::cards::Card;
@@ -15,7 +16,7 @@ pub(super) fn text(export: &Export<'_>) -> anyhow::Result<String> {
         "resourceList": [{
             "resourceName": name,
             "resourcePrefix": PREFIX,
-            "selectors": export.cards.iter().map(selector).collect::<Vec<_>>(),
+            "selectors": export.cards.iter().map(|card| selector(card, export.by_root)).collect::<Vec<_>>(),
         }],
     }))?;
     // JSON stands in YAML as it is, below a key and indented.
@@ -56,7 +57,7 @@ pub(super) fn text(export: &Export<'_>) -> anyhow::Result<String> {
     ))
 }
 
-fn selector(card: &Card) -> Value {
+fn selector(card: &Card, by_root: bool) -> Value {
     let ids = |id: fn(&crate::host::function::Function) -> u16| {
         let mut ids: Vec<_> = card.vfs.iter().map(id).collect();
         ids.sort_unstable();
@@ -69,24 +70,26 @@ fn selector(card: &Card) -> Value {
         "drivers": ["vfio-pci"],
     });
     let numbers: Option<Vec<u16>> = card.vfs.iter().map(|vf| vf.vf).collect();
-    match (card.plain_interface(), numbers) {
-        (Some(interface), Some(_)) if card.is_whole() => {
-            selector["pfNames"] = json!([interface]);
-        }
-        (Some(interface), Some(numbers)) => {
-            selector["pfNames"] = json!([format!("{interface}#{}", ranges(&numbers))]);
-        }
+    let (Some(pf), Some(numbers)) = (&card.pf, numbers) else {
         // In a virtual machine there is no PF to go by.
-        _ => {
-            let addresses: Vec<_> = card.vfs.iter().map(|vf| &vf.address).collect();
-            selector["pciAddresses"] = json!(addresses);
-        }
+        let addresses: Vec<_> = card.vfs.iter().map(|vf| &vf.address).collect();
+        selector["pciAddresses"] = json!(addresses);
+        return selector;
+    };
+    let vfs = match card.is_whole() {
+        true => VfSet::All,
+        false => ranges(&numbers),
+    };
+    // An interface's name may not be fit for a file, and a PF on vfio-pci has none; the address is always there.
+    match card.plain_interface().filter(|_| !by_root) {
+        Some(interface) => selector["pfNames"] = json!([format!("{interface}{vfs}")]),
+        None => selector["rootDevices"] = json!([format!("{}{vfs}", pf.address)]),
     }
     selector
 }
 
-/// Ascending numbers in the plugin's grammar: `0,2-7`.
-fn ranges(numbers: &[u16]) -> String {
+/// Ascending numbers, as few ranges as there can be.
+fn ranges(numbers: &[u16]) -> VfSet {
     let mut ranges: Vec<(u16, u16)> = Vec::new();
     for &number in numbers {
         match ranges.last_mut() {
@@ -94,12 +97,5 @@ fn ranges(numbers: &[u16]) -> String {
             _ => ranges.push((number, number)),
         }
     }
-    let text: Vec<_> = ranges
-        .iter()
-        .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
-        })
-        .collect();
-    text.join(",")
+    VfSet::Ranges(ranges)
 }

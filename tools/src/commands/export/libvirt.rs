@@ -5,7 +5,7 @@ use std::fmt::Write;
 use vfnic::backend::PciAddress;
 
 use super::Export;
-use crate::host::cards::Changed;
+use crate::host::cards::{Changed, Vlan};
 
 const PCI: &str = " type='pci'";
 
@@ -40,8 +40,18 @@ pub(super) fn devices(export: &Export<'_>) -> String {
         if let Some(mac) = changed.mac {
             let _ = writeln!(text, "  <mac address='{mac}'/>");
         }
-        if let Some((vlan, _)) = changed.vlan {
-            let _ = write!(text, "  <vlan>\n    <tag id='{vlan}'/>\n  </vlan>\n");
+        match changed.vlan {
+            // libvirt would set an 802.1Q tag in its place.
+            Some(Vlan { id, ad: true, .. }) => {
+                let _ = writeln!(
+                    text,
+                    "  <!-- Its VLAN {id} has 802.1ad tags, which libvirt has no word for: as long as <vlan> is not said here, the PF's setting stays. -->"
+                );
+            }
+            Some(Vlan { id, .. }) => {
+                let _ = write!(text, "  <vlan>\n    <tag id='{id}'/>\n  </vlan>\n");
+            }
+            None => {}
         }
         text.push_str("</interface>\n");
     }

@@ -23,9 +23,10 @@ Examples:
   vfnic export eth0 --format nova --name fast_vf
   vfnic export eth0#0 --format libvirt
   vfnic export eth0#0-3 --format k8s
+  vfnic export 0000:31:00.0#0-3 --format k8s
   vfnic export 0000:31:10.1 --format qemu")]
 pub struct Args {
-    /// The VFs: 0000:31:10.1, eth0#0-3, eth0 (all of them)
+    /// The VFs: 0000:31:10.1, eth0#0-3, 0000:31:00.0#0-3, eth0 (all of them)
     #[arg(value_name = "SPEC")]
     spec: DeviceSpec,
     /// For whom
@@ -74,6 +75,8 @@ struct Export<'a> {
     host: &'a Host,
     name: String,
     cards: &'a [Card],
+    /// They were named by their PF's address.
+    by_root: bool,
 }
 
 impl Export<'_> {
@@ -112,6 +115,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             .name
             .unwrap_or_else(|| format!("vfnic_{}", model.unwrap_or("vfs").to_ascii_lowercase())),
         cards: &cards,
+        by_root: matches!(args.spec, DeviceSpec::OfPf { .. }),
     };
     output::text(&match args.format {
         Format::Nova => nova::text(&export),

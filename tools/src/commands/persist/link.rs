@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::{file_name, kept, udev};
-use crate::host::cards::Card;
+use crate::host::cards::{Card, Vlan};
+use crate::host::links::vlan_protocol;
 
 /// The PF's file, and a rule for the VFs' driver, of which .link files know nothing.
 pub(super) fn write(text: &mut String, card: &Card) -> fmt::Result {
@@ -45,10 +46,13 @@ pub(super) fn write(text: &mut String, card: &Card) -> fmt::Result {
         if let Some(mac) = changed.mac {
             writeln!(text, "MACAddress={mac}")?;
         }
-        if let Some((vlan, qos)) = changed.vlan {
-            writeln!(text, "VLANId={vlan}")?;
+        if let Some(Vlan { id, qos, ad }) = changed.vlan {
+            writeln!(text, "VLANId={id}")?;
             if qos != 0 {
                 writeln!(text, "QualityOfService={qos}")?;
+            }
+            if ad {
+                writeln!(text, "VLANProtocol={}", vlan_protocol(ad))?;
             }
         }
         if changed.spoofs {

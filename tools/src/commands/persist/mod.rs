@@ -31,7 +31,7 @@ Examples:
   vfnic persist eth0#0-3 --format systemd-link
   vfnic persist 0000:31:10.1 --format rc-local")]
 pub struct Args {
-    /// The VFs: 0000:31:10.1, eth0#0-3, eth0 (all of them); a PF's address keeps its number of VFs only
+    /// The VFs: 0000:31:10.1, eth0#0-3, 0000:31:00.0#0-3, eth0 (all of them); a PF's address keeps its number of VFs only
     #[arg(value_name = "SPEC")]
     spec: DeviceSpec,
     /// What is to do it

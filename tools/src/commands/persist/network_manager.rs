@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{file_name, kept, udev};
-use crate::host::cards::{Card, Changed};
+use crate::host::cards::{Card, Changed, Vlan};
 
 /// The PF's profile, and a rule for the VFs' driver, of which profiles know nothing.
 pub(super) fn write(text: &mut String, card: &Card) -> fmt::Result {
@@ -71,8 +71,9 @@ fn attributes(changed: &Changed) -> String {
         words.push(format!("min-tx-rate={least} max-tx-rate={most}"));
     }
     match changed.vlan {
-        Some((vlan, 0)) => words.push(format!("vlans={vlan}")),
-        Some((vlan, qos)) => words.push(format!("vlans={vlan}.{qos}")),
+        Some(Vlan { id, qos, ad: true }) => words.push(format!("vlans={id}.{qos}.ad")),
+        Some(Vlan { id, qos: 0, .. }) => words.push(format!("vlans={id}")),
+        Some(Vlan { id, qos, .. }) => words.push(format!("vlans={id}.{qos}")),
         None => {}
     }
     words.join(" ")

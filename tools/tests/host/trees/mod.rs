@@ -168,6 +168,8 @@ impl Tree {
         self.write(&format!("{device}/class"), format!("0x{:06x}\n", pci.class));
         self.write(&format!("{device}/numa_node"), "0\n");
         self.write(&format!("{device}/driver_override"), "(null)\n");
+        self.write(&format!("{device}/reset"), "");
+        self.write(&format!("{device}/reset_method"), "flr\n");
         self.write(
             &format!("{device}/resource"),
             "0x00000000c0000000 0x00000000c0003fff 0x000000000014220c\n",
