@@ -80,6 +80,27 @@ fn in_a_pod_or_not() {
     kubernetes_pod::main().expect("a port was served");
 }
 
+/// In a container whose devices are not there (Kata's have other addresses): the first of the plugin's list is named, and the
+/// other form of the variable is not taken for a list.
+#[test]
+fn in_a_pod_whose_devices_are_absent() {
+    let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "in_a_pod_or_not", "--nocapture"])
+        .env("PCIDEVICE_INTEL_COM_VFNIC_WAN", "0000:77:10.2,0000:77:10.0")
+        .env(
+            "PCIDEVICE_INTEL_COM_VFNIC_WAN_INFO",
+            r#"{"0000:77:10.0":{"vfio":{"dev-mount":"/dev/vfio/9"}},"0000:77:10.2":{}}"#,
+        )
+        .output()
+        .expect("it runs");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{error}");
+    assert!(
+        error.contains("0000:77:10.2") && !error.contains("0000:77:10.0"),
+        "{error}"
+    );
+}
+
 /// In a process of its own this same test is the child.
 #[test]
 fn fds_of_a_privileged_parent() {

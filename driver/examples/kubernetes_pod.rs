@@ -13,17 +13,20 @@ use shared::{Result, card};
 use vfnic::{PollMode, Poller, Port, PortConfig};
 use vfnic_hw::Model;
 
-/// Addresses of the VFs in `variables`, each once. The plugin sets a second variable for each pool, with `_INFO` behind its
-/// name and JSON in it; that is not a list of addresses.
+/// Addresses of the VFs in `variables`, each once, those of a pool in the plugin's order. The plugin sets a second variable for each pool, with
+/// `_INFO` behind its name and JSON in it; that is not a list of addresses.
 fn devices(variables: impl Iterator<Item = (String, String)>) -> Vec<String> {
-    let mut devices: Vec<String> = variables
-        .filter(|(name, _)| name.starts_with("PCIDEVICE_") && !name.ends_with("_INFO"))
-        .flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>())
-        .map(|address| address.trim().to_owned())
-        .filter(|address| !address.is_empty())
-        .collect();
-    devices.sort();
-    devices.dedup();
+    let mut devices: Vec<String> = Vec::new();
+    for (name, value) in variables {
+        if !name.starts_with("PCIDEVICE_") || name.ends_with("_INFO") {
+            continue;
+        }
+        for address in value.split(',').map(str::trim) {
+            if !address.is_empty() && !devices.iter().any(|known| known == address) {
+                devices.push(address.to_owned());
+            }
+        }
+    }
     devices
 }
 
@@ -86,15 +89,15 @@ mod tests {
     #[test]
     fn lists_are_told_from_json() {
         let variables = [
-            ("PCIDEVICE_INTEL_COM_A", "0000:31:10.1,0000:31:10.3"),
+            ("PCIDEVICE_INTEL_COM_A", "0000:31:10.5, 0000:31:10.1"),
             ("PCIDEVICE_INTEL_COM_A_INFO", "{\"0000:31:10.1\":{}}"),
-            ("PCIDEVICE_INTEL_COM_B", "0000:31:10.3"),
+            ("PCIDEVICE_INTEL_COM_B", "0000:31:10.1,0000:31:10.3,"),
             ("PATH", "/bin"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         assert_eq!(
             devices(variables.into_iter()),
-            ["0000:31:10.1", "0000:31:10.3"]
+            ["0000:31:10.5", "0000:31:10.1", "0000:31:10.3"]
         );
     }
 }

@@ -10,6 +10,8 @@ binary=$(guest_binary)
 cp "$binary" "$image/usr/bin/vfnic"
 example=$(guest_example handed_fds)
 cp "$example" "$image/usr/bin/handed_fds"
+example=$(guest_example kubernetes_pod)
+cp "$example" "$image/usr/bin/kubernetes_pod"
 image_pack "$image" "$image.initrd"
 
 # Without pci-hole64-size=0 the VFs' BARs land above 4 GiB, where QEMU answers every register with 0.
@@ -19,7 +21,7 @@ slirp=(-netdev user,id=wire -device igb,netdev=wire)
 # A device of another vendor, to be refused.
 other=(-device virtio-rng-pci-non-transitional)
 
-boot slirp 480 "$vm_kernel" "$image.initrd" 'igb/refusals igb/open igb/ping igb/unprivileged igb/pf' \
+boot slirp 480 "$vm_kernel" "$image.initrd" 'igb/refusals igb/open igb/ping igb/unprivileged igb/pod igb/pf' \
   "${machine[@]}" "${iommu[@]}" "${slirp[@]}" "${other[@]}"
 boot traffic 600 "$vm_kernel" "$image.initrd" 'igb/traffic' \
   "${machine[@]}" "${iommu[@]}" -netdev hubport,hubid=0,id=wire -device igb,netdev=wire
