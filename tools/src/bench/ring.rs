@@ -21,6 +21,7 @@ use vfnic_ring::{
     RxRing, Simd, TxParams, TxRing, forward, measure,
 };
 
+use super::clock;
 use super::null::{Caches, NullDevice, RDT, TDT};
 use super::remote::Remote;
 
@@ -310,7 +311,7 @@ fn touch(batch: &mut Batch) {
 /// When the rings cannot be made so, or handle fewer packets than were ready.
 pub fn measure(setup: &Setup) -> anyhow::Result<Row> {
     let mut bench = Bench::new(setup)?;
-    let overhead = clock_overhead();
+    let overhead = clock::overhead();
     let mut results = Vec::with_capacity(setup.repetitions);
     for _ in 0..setup.repetitions {
         let mut regions = Vec::with_capacity(TIMED);
@@ -329,8 +330,8 @@ pub fn measure(setup: &Setup) -> anyhow::Result<Row> {
             }
         }
         results.push((
-            interquartile_mean(&mut regions) / REGION as f64,
-            ticks_per_cycle(),
+            clock::interquartile_mean(&mut regions) / REGION as f64,
+            clock::ticks_per_cycle(),
         ));
     }
     let mut cycles: Vec<f64> = results
@@ -340,7 +341,7 @@ pub fn measure(setup: &Setup) -> anyhow::Result<Row> {
     cycles.sort_by(f64::total_cmp);
     let mut ns: Vec<f64> = results
         .iter()
-        .map(|(ticks, _)| ticks * ns_per_tick())
+        .map(|(ticks, _)| ticks * clock::ns_per_tick())
         .collect();
     ns.sort_by(f64::total_cmp);
     Ok(Row {
@@ -353,46 +354,5 @@ pub fn measure(setup: &Setup) -> anyhow::Result<Row> {
         cycles_min: cycles[0],
         cycles_max: cycles[cycles.len() - 1],
         ns: ns[ns.len() / 2],
-    })
-}
-
-/// The mean of the middle half: steadies a counter that moves in steps, and leaves interruptions out.
-fn interquartile_mean(ticks: &mut [u64]) -> f64 {
-    ticks.sort_unstable();
-    let quarter = ticks.len() / 4;
-    let middle = &ticks[quarter..ticks.len() - quarter];
-    middle.iter().sum::<u64>() as f64 / middle.len() as f64
-}
-
-fn clock_overhead() -> u64 {
-    (0..1000)
-        .map(|_| {
-            let start = measure::ticks_start();
-            measure::ticks_end() - start
-        })
-        .min()
-        .unwrap_or(0)
-}
-
-fn ticks_per_cycle() -> f64 {
-    const ADDS: u64 = 16_000;
-    let once = || {
-        let start = measure::ticks_start();
-        black_box(measure::dependent_adds(ADDS));
-        measure::ticks_end() - start
-    };
-    (0..5).map(|_| once()).min().unwrap_or(ADDS) as f64 / ADDS as f64
-}
-
-/// Nanoseconds a tick takes, measured once.
-fn ns_per_tick() -> f64 {
-    use std::sync::OnceLock;
-    use std::time::{Duration, Instant};
-    static RATE: OnceLock<f64> = OnceLock::new();
-    *RATE.get_or_init(|| {
-        let (start, ticks) = (Instant::now(), measure::ticks_start());
-        while start.elapsed() < Duration::from_millis(20) {}
-        let ticks = measure::ticks_end() - ticks;
-        start.elapsed().as_nanos() as f64 / ticks as f64
     })
 }
