@@ -95,6 +95,17 @@ pub struct Ending {
     pub json: bool,
 }
 
+/// A command about one VF, and how it answers.
+#[derive(Clone, Debug, Args)]
+pub struct OneVf {
+    /// The VF
+    #[arg(long, value_name = "SPEC")]
+    pub device: Device,
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// A run on one VF.
 #[derive(Clone, Debug, Args)]
 pub struct OnOneVf {
@@ -112,6 +123,14 @@ pub struct Receiving {
     /// Longest packet to take, in bytes
     #[arg(long, value_name = "N", default_value_t = 1500)]
     pub mtu: u16,
+    /// How to wait.
+    #[command(flatten)]
+    pub waiting: Waiting,
+}
+
+/// How a thread waits.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Waiting {
     /// How to wait for frames
     #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
     pub mode: Mode,

@@ -71,6 +71,10 @@ fn echo_is_answered_in_every_mode_and_silence_is_a_failure() {
                 ExitCode::SUCCESS
             );
         }
+        assert_eq!(
+            ping("10.0.2.2", &["--count", "2", "--json"]),
+            ExitCode::SUCCESS
+        );
         let silent = ping("10.0.2.77", &["--count", "1", "--timeout", "200ms"]);
         assert_eq!(silent, ExitCode::from(1));
         stop.store(true, Ordering::Relaxed);

@@ -105,7 +105,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .rings(2048, 64);
     let ports = Ports::open(std::slice::from_ref(&args.run.device), &config)?;
     let port = &ports.all()[0];
-    let mut poller = Poller::new(args.receiving.mode.into())?;
+    let mut poller = Poller::new(args.receiving.waiting.mode.into())?;
     for pair in port.start()? {
         poller.add(pair)?;
     }

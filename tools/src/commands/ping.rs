@@ -2,11 +2,13 @@
 
 mod dhcp;
 
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args as ClapArgs;
+use serde::Serialize;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::icmp;
@@ -15,9 +17,8 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, 
 use vfnic::{Poller, Port, PortConfig, QueuePair};
 
 use super::probe::wait_for_link;
-use crate::args::{Mode, duration};
+use crate::args::{OneVf, Waiting, duration};
 use crate::cli::Outcome;
-use crate::device::Device;
 use crate::output::{self, nanoseconds};
 use crate::stack::PortDevice;
 
@@ -27,9 +28,8 @@ use crate::stack::PortDevice;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    vf: OneVf,
     /// Whom to ask; with --dhcp the router, or the server, unless given
     #[arg(value_name = "IP", required_unless_present = "dhcp")]
     target: Option<Ipv4Addr>,
@@ -51,9 +51,8 @@ pub struct Args {
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "S", default_value = "5", value_parser = duration)]
     timeout: Duration,
-    /// How to wait for frames
-    #[arg(long, value_enum, default_value_t = Mode::Adaptive)]
-    mode: Mode,
+    #[command(flatten)]
+    waiting: Waiting,
 }
 
 const EXAMPLES: &str = "\
@@ -98,7 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             net.address
         );
     }
-    let port = args.device.open(PortConfig::default())?;
+    let port = args.vf.device.open(PortConfig::default())?;
     let pairs = port.start()?;
     if !wait_for_link(&port, Duration::from_secs(5))? {
         bail!(
@@ -114,7 +113,11 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     drop(ping);
     port.close()?;
     result?;
-    output::line(&summary)?;
+    if args.vf.json {
+        output::json(&summary)?;
+    } else {
+        output::line(&summary)?;
+    }
     match summary.answered {
         0 => bail!("{}", summary.why(&net, args.timeout)),
         _ => Ok(Outcome::Good),
@@ -153,11 +156,12 @@ struct Ping {
     ident: u16,
     net: Net,
     summary: Summary,
+    quiet: bool,
 }
 
 impl Ping {
     fn new(args: &Args, port: &Port, pairs: Vec<QueuePair>) -> anyhow::Result<Self> {
-        let mut poller = Poller::new(args.mode.into())?;
+        let mut poller = Poller::new(args.waiting.mode.into())?;
         for pair in pairs {
             poller.add(pair)?;
         }
@@ -194,6 +198,7 @@ impl Ping {
                 gateway: args.gateway,
             },
             summary: Summary::default(),
+            quiet: args.vf.json,
         })
     }
 
@@ -231,6 +236,9 @@ impl Ping {
     }
 
     fn run(&mut self, args: &Args, port: &Port) -> anyhow::Result<()> {
+        self.summary.address = self.net.address.to_string();
+        self.summary.target = self.net.target.to_string();
+        self.summary.gateway = self.net.gateway;
         for number in 1..=args.count {
             let [.., low, high] = number.to_be_bytes();
             let sequence = u16::from_be_bytes([low, high]);
@@ -239,13 +247,13 @@ impl Ping {
             match answer {
                 Some(round_trip) => {
                     self.summary.answer(round_trip);
-                    output::line(format_args!(
+                    self.say(format_args!(
                         "{}: sequence {sequence}, {}",
                         self.net.target,
                         nanoseconds(round_trip)
                     ))?;
                 }
-                None => output::line(format_args!(
+                None => self.say(format_args!(
                     "{}: sequence {sequence}, no answer within {:?}",
                     self.net.target, args.timeout
                 ))?,
@@ -255,6 +263,14 @@ impl Ping {
             }
         }
         Ok(())
+    }
+
+    /// A line on how it goes, where there is not to be one object only.
+    fn say(&self, line: fmt::Arguments<'_>) -> anyhow::Result<()> {
+        if self.quiet {
+            return Ok(());
+        }
+        output::line(line)
     }
 
     /// Queues a request. Returns when.
@@ -358,27 +374,35 @@ fn tells_mac_of(frame: &[u8], address: Ipv4Addr) -> bool {
 }
 
 /// What became of the requests.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 struct Summary {
+    address: String,
+    target: String,
+    gateway: Option<Ipv4Addr>,
     sent: u32,
     answered: u32,
     /// Round trips in nanoseconds.
+    #[serde(rename = "min_ns")]
     shortest: u64,
+    #[serde(rename = "max_ns")]
     longest: u64,
+    mean_ns: u64,
+    #[serde(skip)]
     total: u64,
     /// The target, or the gateway, told its MAC address.
+    #[serde(rename = "arp_answered")]
     seen: bool,
 }
 
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sent, {} answered", self.sent, self.answered)?;
         if self.answered > 0 {
             write!(
                 f,
                 "; round trip min {}, mean {}, max {}",
                 nanoseconds(self.shortest),
-                nanoseconds(self.total / u64::from(self.answered)),
+                nanoseconds(self.mean_ns),
                 nanoseconds(self.longest)
             )?;
         }
@@ -396,6 +420,7 @@ impl Summary {
         self.longest = self.longest.max(round_trip);
         self.total += round_trip;
         self.answered += 1;
+        self.mean_ns = self.total / u64::from(self.answered);
     }
 
     fn why(&self, net: &Net, timeout: Duration) -> String {

@@ -12,9 +12,8 @@ use serde::Serialize;
 use vfnic::{Poller, Port, PortConfig, Promisc, QueueError};
 
 use crate::apps::{End, Ports, Stop, http, per_second, round};
-use crate::args::{self, Mode};
+use crate::args::{self, Mode, OneVf};
 use crate::cli::Outcome;
-use crate::device::Device;
 use crate::drops;
 use crate::output::{self, quantity};
 
@@ -25,9 +24,8 @@ use crate::output::{self, quantity};
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    vf: OneVf,
     /// Print rates every so often, until SIGINT or --duration
     #[arg(long, value_name = "TIME", value_parser = args::duration, conflicts_with = "json")]
     watch: Option<Duration>,
@@ -40,9 +38,6 @@ pub struct Args {
     /// Ask the PF for frames to others as well
     #[arg(long)]
     promiscuous: bool,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -201,7 +196,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .duration
         .or_else(|| (!endless).then_some(Duration::from_secs(1)));
     let mut stop = Stop::new(duration)?;
-    let mut ports = Ports::open(std::slice::from_ref(&args.device), &PortConfig::default())?;
+    let mut ports = Ports::open(
+        std::slice::from_ref(&args.vf.device),
+        &PortConfig::default(),
+    )?;
     let mut poller = Poller::new(Mode::Interrupt.into())?;
     for pair in ports.all()[0].start()? {
         poller.add(pair)?;
@@ -263,7 +261,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     } else {
         ports.close()?;
     }
-    if args.json {
+    if args.vf.json {
         output::json(&last)?;
     } else {
         output::line(last.text())?;

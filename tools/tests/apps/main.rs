@@ -3,5 +3,6 @@
 mod bed;
 mod forward;
 mod generate;
+mod measure;
 mod observe;
 mod selftest;

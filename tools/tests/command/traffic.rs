@@ -147,6 +147,31 @@ fn the_histogram_log_has_every_latency() {
 }
 
 #[test]
+fn the_page_has_the_run_in_pictures() {
+    let path = std::env::temp_dir().join(format!("vfnic-demo-{}.html", std::process::id()));
+    let file = path.to_str().expect("UTF-8");
+    for arguments in [
+        &["demo", "--rate", "20k", "--duration", "300ms"][..],
+        &["bench", "latency", "--rate", "2k", "--duration", "200ms"],
+    ] {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--html", file]);
+        succeeds(&arguments);
+        let page = std::fs::read_to_string(&path).expect("a page");
+        std::fs::remove_file(&path).expect("there");
+        for words in [
+            "every frame accounted for",
+            "<svg",
+            "Losses by reason",
+            "Total count",
+        ] {
+            assert!(page.contains(words), "{arguments:?}: no `{words}`");
+        }
+        assert!(page.ends_with("</html>\n"), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_text_tells_the_same_and_ends_with_the_percentiles() {
     let out = succeeds(&["demo", "--duration", "200ms", "--rate", "50k"]);
     for words in ["unaccounted", "latency: min", "Percentile", "Total count"] {

@@ -20,7 +20,7 @@ use crate::cli::Outcome;
 use crate::commands::demo;
 use crate::drops;
 use crate::output::{self, nanoseconds};
-use crate::report::{HistogramLog, Latency};
+use crate::report::{HistogramLog, Latency, Page};
 use crate::roles::{BURST, RunClock, Sink};
 use crate::traffic::frame::Mac;
 use crate::traffic::{
@@ -37,7 +37,7 @@ use crate::traffic::{
 #[command(after_help = "\
 Examples:
   vfnic bench latency
-  vfnic bench latency --model x550 --mode poll --rate 10k --hlog latency.hlog")]
+  vfnic bench latency --model x550 --mode poll --rate 10k --hlog latency.hlog --html latency.html")]
 pub(super) struct Args {
     /// Card model
     #[arg(
@@ -58,6 +58,9 @@ pub(super) struct Args {
     /// Write latencies to FILE and round trips to FILE.round-trip, HdrHistogram logs
     #[arg(long, value_name = "FILE")]
     hlog: Option<PathBuf>,
+    /// Write a report with pictures to FILE, one HTML page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -88,6 +91,10 @@ struct Summary {
     eventfd_ns: Latency,
 }
 
+const DELIVERY: &str = "card to application";
+const ROUND_TRIP: &str = "generator to sink";
+const HAND_OVER: &str = "eventfd hand-over";
+
 /// Runs it.
 ///
 /// # Errors
@@ -116,13 +123,21 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         round_trip: round_trip.1,
         eventfd_ns: Latency::from(&eventfd),
     };
+    if let Some(path) = &args.html {
+        let all = [
+            (DELIVERY, &delivery.latencies),
+            (ROUND_TRIP, &round_trip.0),
+            (HAND_OVER, &eventfd),
+        ];
+        page(&summary, good, &all)?.write(path)?;
+    }
     if args.json {
         output::json(&summary)?;
     } else {
         for (name, latency) in [
-            ("card to application", &summary.delivery_ns),
-            ("generator to sink", &summary.round_trip_ns),
-            ("eventfd hand-over", &summary.eventfd_ns),
+            (DELIVERY, &summary.delivery_ns),
+            (ROUND_TRIP, &summary.round_trip_ns),
+            (HAND_OVER, &summary.eventfd_ns),
         ] {
             output::line(format!(
                 "{name:<20} min {:>9}  p50 {:>9}  p90 {:>9}  p99 {:>9}  p99.9 {:>9}  max {:>9}",
@@ -146,6 +161,53 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         ))?;
     }
     Ok(good.into())
+}
+
+/// The three as curves in one picture.
+fn page(summary: &Summary, good: bool, all: &[(&str, &Histogram<u64>)]) -> anyhow::Result<Page> {
+    let mut page = Page::new(
+        "vfnic bench latency",
+        &format!(
+            "{}, {} mode, {} frames/s",
+            summary.model, summary.mode, summary.rate
+        ),
+    );
+    page.verdict(
+        good,
+        if good {
+            "every frame accounted for"
+        } else {
+            "not accounted for"
+        },
+    );
+    page.latency_figures(&summary.delivery_ns);
+    page.percentiles(
+        "Latency",
+        "Share of frames, and how long they took at most: from the card's write-back to the application; generator, forwarder and sink from the scheduled departure; and one thread waking another, for which no driver can do anything. The figures above are of the first.",
+        all,
+    )?;
+    let mut drops = summary.delivery.drops.clone();
+    for (reason, count) in &summary.round_trip.drops {
+        *drops.entry(reason.clone()).or_default() += count;
+    }
+    let unnamed = summary.delivery.unaccounted + summary.round_trip.unaccounted;
+    page.losses(&drops, unnamed.try_into().unwrap_or_default())?;
+    page.table(
+        "Configuration",
+        [
+            ("model", summary.model.to_owned()),
+            ("mode", summary.mode.to_owned()),
+            ("frames a second", summary.rate.to_string()),
+            ("seconds of each", summary.seconds.to_string()),
+            ("frames delivered", summary.delivery.received.to_string()),
+            ("round trips", summary.round_trip.received.to_string()),
+            ("wake-ups", summary.wakeups.to_string()),
+        ],
+    );
+    for (name, histogram) in all {
+        page.percentile_table(name, histogram)?;
+    }
+    Ok(page)
 }
 
 fn log(path: &Path, args: &Args, latencies: &Histogram<u64>) -> anyhow::Result<()> {

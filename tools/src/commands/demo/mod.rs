@@ -5,7 +5,6 @@ mod report;
 mod worker;
 
 use std::num::NonZeroU64;
-use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use clap::Args as ClapArgs;
 use hdrhistogram::Histogram;
 use vfnic_hw::Model;
 
-use crate::args::{self, Mode, Traffic};
+use crate::args::{self, Mode, Reports, Traffic};
 use crate::cli::Outcome;
 use crate::live::LiveLine;
 use crate::traffic::{Accounts, FrameSizes, Rate};
@@ -59,9 +58,8 @@ pub struct Args {
     /// After the traffic do nothing for this long, then send one frame: tells what idling costs
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     idle: Option<Duration>,
-    /// Write latencies to FILE in HdrHistogram's log format, one histogram a second
-    #[arg(long, value_name = "FILE")]
-    hlog: Option<PathBuf>,
+    #[command(flatten)]
+    reports: Reports,
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -72,7 +70,7 @@ Examples:
   vfnic demo
   vfnic demo --model x550 --queues 2 --mode adaptive --rate 250k --duration 10s
   vfnic demo --frame imix --json
-  vfnic demo --rate 1M --hlog latency.hlog
+  vfnic demo --rate 1M --hlog latency.hlog --html latency.html
   vfnic demo --mode adaptive --duration 1s --idle 5s
 
 Exit status 0 only when every frame is accounted for and none was duplicated or corrupted.";
@@ -89,6 +87,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let live = LiveLine::new(args.json);
     let (summary, progress) = traffic(&args, |text| live.show(text))?;
     drop(live);
+    if let Some(path) = &args.reports.html {
+        summary.page(progress.recorder())?.write(path)?;
+    }
     if args.json {
         summary.json()?;
     } else {
@@ -120,7 +121,7 @@ pub(crate) fn round_trips(
         queues: 1,
         window: 256,
         idle: None,
-        hlog: None,
+        reports: Reports::default(),
         json: true,
     };
     let (summary, progress) = traffic(&args, |_| ())?;

@@ -9,19 +9,16 @@ use serde::Serialize;
 use super::Args;
 use super::bed::Bed;
 use super::worker::{Done, Update};
+use crate::apps::{per_second, round};
 use crate::cpu;
 use crate::output::{self, nanoseconds, quantity};
-use crate::report::{HistogramLog, Latency, percentile_table};
-use crate::traffic::{Accounts, Rate, latency_histogram};
+use crate::report::{Latency, Page, Recorder, percentile_table};
+use crate::traffic::{Accounts, Rate};
 
 /// Puts the worker's updates together.
 #[derive(Debug)]
 pub(super) struct Progress {
-    latencies: Histogram<u64>,
-    log: Option<HistogramLog>,
-    /// Latencies not logged yet, and since when.
-    second: Histogram<u64>,
-    logged: Duration,
+    recorder: Recorder,
     last: Snapshot,
 }
 
@@ -81,23 +78,15 @@ impl Progress {
             args.queues,
             args.traffic.seed
         );
-        let log = args
-            .hlog
-            .as_ref()
-            .map(|path| HistogramLog::create(path, &comment))
-            .transpose()?;
         Ok(Self {
-            latencies: latency_histogram(),
-            log,
-            second: latency_histogram(),
-            logged: Duration::ZERO,
+            recorder: Recorder::new(args.reports.hlog.as_deref(), &comment, Some(args.duration))?,
             last: Snapshot::default(),
         })
     }
 
     /// Takes an update and gives the text for the live line.
     pub(super) fn update(&mut self, update: &Update, card: Duration) -> anyhow::Result<String> {
-        self.record(&update.latencies, update.at)?;
+        self.recorder.take(&update.latencies, update.at)?;
         let now = Snapshot {
             at: update.at,
             received: update.tally.received,
@@ -125,21 +114,6 @@ impl Progress {
         Ok(text)
     }
 
-    fn record(&mut self, latencies: &Histogram<u64>, at: Duration) -> anyhow::Result<()> {
-        // Histograms of the same bounds always add.
-        self.latencies.add(latencies)?;
-        let Some(log) = &mut self.log else {
-            return Ok(());
-        };
-        self.second.add(latencies)?;
-        if at.saturating_sub(self.logged) >= Duration::from_secs(1) {
-            log.interval(&self.second, at)?;
-            self.second.reset();
-            self.logged = at;
-        }
-        Ok(())
-    }
-
     /// Closes the books.
     pub(super) fn finish(
         &mut self,
@@ -148,12 +122,7 @@ impl Progress {
         bed: &Bed,
     ) -> anyhow::Result<Summary> {
         let card = bed.card_cpu();
-        self.record(&done.last.latencies, done.last.at)?;
-        if let Some(log) = &mut self.log
-            && !self.second.is_empty()
-        {
-            log.interval(&self.second, done.last.at)?;
-        }
+        self.recorder.finish(&done.last.latencies, done.last.at)?;
         let tally = done.last.tally;
         let sending = done.sending;
         let max = args.traffic.rate == Rate::Max;
@@ -173,7 +142,7 @@ impl Progress {
                 per_second(8 * (tally.bytes + 4 * tally.received), sending) / 1e9,
                 6,
             ),
-            latency_ns: Latency::from(&self.latencies),
+            latency_ns: Latency::from(self.recorder.total()),
             cpu_percent: CpuPercent {
                 driver: round(cpu::percent(done.last.cpu, done.last.at), 1),
                 sim: round(cpu::percent(card, done.last.at), 1),
@@ -199,7 +168,12 @@ impl Progress {
 
     /// All latencies.
     pub(super) const fn latencies(&self) -> &Histogram<u64> {
-        &self.latencies
+        self.recorder.total()
+    }
+
+    /// The same, and how they came.
+    pub(super) const fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 }
 
@@ -217,24 +191,7 @@ impl Summary {
         latencies: &Histogram<u64>,
     ) -> std::io::Result<()> {
         let accounts = &self.accounts;
-        writeln!(
-            out,
-            "{}, {} mode, {} frames, {}, {} queue{}, seed {}: generator, forwarder and sink on VFs 0, 1, 2",
-            self.model,
-            self.mode,
-            if self.frame == "imix" {
-                "imix".to_owned()
-            } else {
-                format!("{}-byte", self.frame)
-            },
-            self.window.map_or_else(
-                || format!("{} frames/s on schedule", self.rate),
-                |window| format!("at most {window} frames under way")
-            ),
-            self.queues,
-            if self.queues == 1 { "" } else { "s" },
-            self.seed,
-        )?;
+        writeln!(out, "{}", self.about())?;
         writeln!(out)?;
         for (name, count) in [
             ("sent", accounts.sent),
@@ -292,11 +249,7 @@ impl Summary {
             nanoseconds(latency.p99),
             nanoseconds(latency.p999),
             nanoseconds(latency.max),
-            if self.window.is_some() {
-                "actual"
-            } else {
-                "scheduled"
-            },
+            self.departure(),
         )?;
         writeln!(out)?;
         percentile_table(out, latencies)?;
@@ -304,6 +257,91 @@ impl Summary {
             writeln!(out, "violation: {violation}")?;
         }
         out.flush()
+    }
+
+    /// What was run.
+    fn about(&self) -> String {
+        format!(
+            "{}, {} mode, {} frames, {}, {} queue{}, seed {}: generator, forwarder and sink on VFs 0, 1, 2",
+            self.model,
+            self.mode,
+            if self.frame == "imix" {
+                "imix".to_owned()
+            } else {
+                format!("{}-byte", self.frame)
+            },
+            self.window.map_or_else(
+                || format!("{} frames/s on schedule", self.rate),
+                |window| format!("at most {window} frames under way")
+            ),
+            self.queues,
+            if self.queues == 1 { "" } else { "s" },
+            self.seed,
+        )
+    }
+
+    /// The moment that latencies count from.
+    const fn departure(&self) -> &'static str {
+        if self.window.is_some() {
+            "actual"
+        } else {
+            "scheduled"
+        }
+    }
+
+    /// The same as is printed, with pictures.
+    pub(super) fn page(&self, recorder: &Recorder) -> anyhow::Result<Page> {
+        let accounts = &self.accounts;
+        let mut page = Page::new("vfnic demo", &self.about());
+        page.verdict(
+            self.good(),
+            if self.good() {
+                "every frame accounted for"
+            } else {
+                "not accounted for"
+            },
+        );
+        page.figure("received", accounts.received);
+        page.figure("lost", accounts.lost);
+        page.figure("end to end", quantity(self.mpps * 1e6, "pps"));
+        page.figure(
+            "CPU of the driver",
+            format!("{:.0} %", self.cpu_percent.driver),
+        );
+        page.latency_figures(&self.latency_ns);
+        let note = format!(
+            "Share of frames, and how long they took at most: from their {} departure, through two VFs and the switch twice, to the sink.",
+            self.departure()
+        );
+        page.percentiles("Latency", &note, &[("latency", recorder.total())])?;
+        page.over_time(
+            "Latency over time",
+            "Of the frames of each moment.",
+            recorder.moments(),
+        )?;
+        page.rate_over_time("Frames over time", recorder.moments())?;
+        page.losses(
+            &accounts.drops,
+            accounts.unaccounted.try_into().unwrap_or_default(),
+        )?;
+        page.table(
+            "Configuration",
+            [
+                ("model", self.model.to_owned()),
+                ("mode", self.mode.to_owned()),
+                ("frame", self.frame.clone()),
+                ("rate", self.rate.clone()),
+                ("queues", self.queues.to_string()),
+                ("seed", self.seed.to_string()),
+                ("seconds", self.seconds.to_string()),
+                ("wake-ups", self.wakeups.to_string()),
+            ],
+        );
+        for violation in &self.violations {
+            page.table("Violation", [("", violation)]);
+        }
+        page.percentile_table("All percentiles", recorder.total())?;
+        Ok(page)
     }
 
     /// Whether the run was as it should be.
@@ -315,18 +353,4 @@ impl Summary {
     pub(super) fn json(&self) -> anyhow::Result<()> {
         output::json(self)
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-fn per_second(count: u64, time: Duration) -> f64 {
-    if time.is_zero() {
-        return 0.0;
-    }
-    count as f64 / time.as_secs_f64()
-}
-
-/// `value` to `decimals`, so that JSON has no noise.
-fn round(value: f64, decimals: i32) -> f64 {
-    let scale = 10f64.powi(decimals);
-    (value * scale).round() / scale
 }

@@ -90,7 +90,7 @@ const LINKS: Duration = Duration::from_secs(5);
 ///
 /// When a port cannot be had.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    if args.busy && args.receiving.mode != Mode::Poll {
+    if args.busy && args.receiving.waiting.mode != Mode::Poll {
         bail!(UsageError(
             "--busy: only --mode poll has bursts without frames to leave out; add it".into()
         ));
@@ -186,11 +186,11 @@ struct Forwarding {
 impl Forwarding {
     fn run(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
         self.stop.start();
-        let end = if self.args.receiving.mode == Mode::Poll && self.args.busy {
+        let end = if self.args.receiving.waiting.mode == Mode::Poll && self.args.busy {
             self.poll(pairs, |lane, pairs, busy| {
                 busy.burst(|| lane.forward(pairs))
             })
-        } else if self.args.receiving.mode == Mode::Poll {
+        } else if self.args.receiving.waiting.mode == Mode::Poll {
             self.poll(pairs, |lane, pairs, _| lane.forward(pairs))
         } else {
             self.wait(pairs)
@@ -225,7 +225,7 @@ impl Forwarding {
 
     /// Sleeps when there is nothing.
     fn wait(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
-        let mut poller = Poller::new(self.args.receiving.mode.into())?;
+        let mut poller = Poller::new(self.args.receiving.waiting.mode.into())?;
         for pair in pairs.drain(..) {
             poller.add(pair)?;
         }

@@ -75,7 +75,7 @@ impl Report {
             drops.insert("unsendable".into(), unsendable);
         }
         Self {
-            mode: args.receiving.mode.name(),
+            mode: args.receiving.waiting.mode.name(),
             ended_by,
             seconds: round(time.as_secs_f64(), 3),
             forwarded,

@@ -9,7 +9,6 @@ use vfnic::Port;
 
 use super::{Ping, first};
 use crate::apps::packet::Packet;
-use crate::output;
 
 /// How long the server is asked. TIMEOUT: smoltcp asks again after 10 s, so that two questions fit.
 const PATIENCE: Duration = Duration::from_secs(12);
@@ -119,7 +118,7 @@ pub(super) fn lease(ping: &mut Ping, port: &Port) -> anyhow::Result<Lease> {
         || "no router".to_owned(),
         |router| format!("router {router}"),
     );
-    output::line(format_args!(
+    ping.say(format_args!(
         "{} from the DHCP server {} after {:.1?}, {router}",
         lease.address,
         lease.server,

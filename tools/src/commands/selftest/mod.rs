@@ -10,6 +10,7 @@ use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
+use crate::args::OneVf;
 use crate::cli::{Outcome, UsageError};
 use crate::device::Device;
 use crate::output;
@@ -22,18 +23,14 @@ use crate::output;
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The VF
-    #[arg(long, value_name = "SPEC")]
-    device: Device,
+    #[command(flatten)]
+    vf: OneVf,
     /// Another VF on the same network, for traffic between the two
     #[arg(long, value_name = "SPEC")]
     peer: Option<Device>,
     /// Write a report to FILE, as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Print one JSON object instead of text
-    #[arg(long)]
-    json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -149,14 +146,14 @@ impl Report {
 ///
 /// When the report cannot be written. A step that fails is no error, but status 1.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    if let Some(peer) = args.peer.as_ref().filter(|peer| peer.is(&args.device)) {
+    if let Some(peer) = args.peer.as_ref().filter(|peer| peer.is(&args.vf.device)) {
         return Err(UsageError(format!(
             "{} and {peer} are the same VF; traffic wants two",
-            args.device
+            args.vf.device
         ))
         .into());
     }
-    let mut report = Report::new(args.json);
+    let mut report = Report::new(args.vf.json);
     steps::run(&args, &mut report)?;
     if let Some(path) = &args.report {
         let name = path.display();
@@ -164,7 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         text.push('\n');
         std::fs::write(path, text).with_context(|| format!("cannot write {name}"))?;
     }
-    if args.json {
+    if args.vf.json {
         output::json(&report)?;
     } else {
         output::line(format_args!(

@@ -21,7 +21,7 @@ const RESTARTS: usize = 5;
 pub(super) fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let mut opened = None;
     report.step("open", || {
-        let port = args.device.open(PortConfig::default())?;
+        let port = args.vf.device.open(PortConfig::default())?;
         let (mac, origin) = port.mac();
         let (model, mac) = (port.model().name(), half(mac));
         let said = format!("{model} VF, address {mac}:…, {origin:?}");
@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     report.step("reopen", || {
         drop(std::mem::take(&mut pairs));
         port.close()?;
-        let port = args.device.open(PortConfig::default())?;
+        let port = args.vf.device.open(PortConfig::default())?;
         pairs = port.start()?;
         if linked && !wait_for_link(&port, LINK)? {
             bail!("the link did not come back");
