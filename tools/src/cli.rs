@@ -16,15 +16,18 @@ pub const USAGE: u8 = 2;
 /// Exit status of a command that worked and has warnings to give.
 pub const WARNED: u8 = 3;
 
+/// Options of every command come behind a command's own.
+const LAST: usize = 900;
+
 /// Runs Intel SR-IOV virtual functions from userspace, real ones and simulated ones.
 #[derive(Debug, Parser)]
 #[command(name = "vfnic", version, max_term_width = 100, after_help = GRAMMAR)]
 pub struct Cli {
     /// Log more to standard error: -v debug, -vv trace (VFNIC_LOG overrides)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = LAST)]
     verbose: u8,
     /// Leave a command that goes on for long its right to open files and sockets and to run programs
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = LAST)]
     no_sandbox: bool,
     #[command(subcommand)]
     command: Command,

@@ -24,7 +24,8 @@ pub(super) fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
         let port = args.vf.device.open(PortConfig::default())?;
         let (mac, origin) = port.mac();
         let (model, mac) = (port.model().name(), half(mac));
-        let said = format!("{model} VF, address {mac}:…, {origin:?}");
+        let origin = format!("{origin:?}").to_lowercase();
+        let said = format!("{model} VF, address {mac}:…, {origin}");
         opened = Some(port);
         Ok(Found::Pass(said))
     })?;
@@ -33,7 +34,10 @@ pub(super) fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let mut pairs = Vec::new();
     report.step("start", || {
         pairs = port.start()?;
-        Ok(Found::Pass(format!("{} queue pair(s)", pairs.len())))
+        Ok(Found::Pass(match pairs.len() {
+            1 => "1 queue pair".to_owned(),
+            count => format!("{count} queue pairs"),
+        }))
     })?;
     let linked = report.step("link", || {
         if !wait_for_link(&port, LINK)? {
