@@ -6,6 +6,8 @@ mod faults;
 mod hostile;
 mod interrupts;
 mod iommu;
+mod iommu_model;
+mod isolation;
 mod knobs;
 mod mailbox_igb;
 mod mailbox_ixgbe;

@@ -12,9 +12,13 @@ use super::raw::RawVf;
 use super::station::Station;
 
 /// A small generator, so that a failing seed can be run again.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed * 0x9e37_79b9 + 1)
+    }
+
     fn roll(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -54,7 +58,7 @@ impl Dice {
     }
 }
 
-struct Rogue {
+pub(crate) struct Rogue {
     vf: RawVf,
     memory: DmaRegion,
     table: &'static [Reg],
@@ -62,7 +66,7 @@ struct Rogue {
 }
 
 impl Rogue {
-    fn open(card: &Card, dice: &mut Dice) -> Self {
+    pub(crate) fn open(card: &Card, dice: &mut Dice) -> Self {
         let vf = RawVf::open(card, 0);
         let request = DmaRequest {
             len: 1 << 17,
@@ -84,7 +88,7 @@ impl Rogue {
     }
 
     /// Descriptors of all kinds, with addresses that mostly exist.
-    fn scribble(&self, dice: &mut Dice) {
+    pub(crate) fn scribble(&self, dice: &mut Dice) {
         let base = self.memory.iova().0;
         for pair in self.memory.words().chunks_exact(2) {
             let address = match dice.below(8) {
@@ -141,7 +145,35 @@ impl Rogue {
         }
     }
 
+    /// Frames to `to` in the memory, as if from `from`, and some as if from others.
+    pub(crate) fn forge(&self, to: [u8; 6], from: [u8; 6], kind: [u8; 2]) {
+        for (index, place) in self.memory.bytes().chunks_exact(512).enumerate() {
+            let mut head = [&to[..], &from, &kind].concat();
+            if index % 4 == 3 {
+                // As VF 0, which it may.
+                head[11] = 0;
+            }
+            for (byte, value) in place.iter().zip(head) {
+                byte.store(value, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Something that a VF's driver can do by itself.
+    pub(crate) fn act_alone(&self, card: &Card, dice: &mut Dice) {
+        let kind = match dice.below(40) {
+            kind @ 0..=33 => kind,
+            _ => 39,
+        };
+        self.act_as(card, dice, kind);
+    }
+
     fn act(&self, card: &Card, dice: &mut Dice) {
+        let kind = dice.below(46);
+        self.act_as(card, dice, kind);
+    }
+
+    fn act_as(&self, card: &Card, dice: &mut Dice, kind: u64) {
         let low = u32::try_from(self.memory.iova().0).expect("low");
         let vf = &self.vf;
         let pf = card.pf();
@@ -149,7 +181,7 @@ impl Rogue {
         let reg = &self.table[usize::try_from(index).expect("small")];
         let number = u32::try_from(dice.below(u64::from(reg.count))).expect("small");
         let switch = dice.below(2) == 0;
-        match dice.below(46) {
+        match kind {
             0..=15 => vf.write(reg.at(number), dice.value(low)),
             16..=19 => {
                 vf.read(reg.at(number));
@@ -223,7 +255,7 @@ impl Rogue {
 }
 
 fn soak(model: Model, seed: u64, personality: PfPersonality) {
-    let mut dice = Dice(seed * 0x9e37_79b9 + 1);
+    let mut dice = Dice::new(seed);
     let card = Card::builder(model)
         .vfs(3)
         .seed(seed)

@@ -40,6 +40,14 @@ impl Station {
         Self::start(card, vf, mac)
     }
 
+    /// With the address that its PF has given it, and a PF that may take its time over messages.
+    pub(crate) fn assigned(card: &Card, number: u16) -> Self {
+        let vf = RawVf::open(card, number);
+        vf.write(vf.control, 1 << 26);
+        vf.ask_patiently::<1>(&[1]);
+        Self::start(card, vf, Self::address(number))
+    }
+
     /// With a PF that may take its time over messages.
     pub(crate) fn patient(card: &Card, number: u16) -> Self {
         let vf = RawVf::open(card, number);
@@ -78,6 +86,9 @@ impl Station {
             vf.write(base, u32::try_from(region.iova().0).expect("low"));
             vf.write(base + 4, 0);
             vf.write(base + 8, RING * 16);
+            // Head and tail stay where they were when a queue is disabled.
+            vf.write(base + 0x10, 0);
+            vf.write(base + 0x18, 0);
         }
         vf.write(rx + if igb { 0x0c } else { 0x14 }, 0x0200_0002);
         vf.write(tx + 0x28, 1 << 25);

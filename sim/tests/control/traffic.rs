@@ -237,7 +237,7 @@ fn a_sleeping_card_is_woken_by_a_doorbell() {
         }
         slowest = slowest.max(start.elapsed());
     }
-    assert!(slowest < Duration::from_millis(50), "{slowest:?}");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     card.assert_no_violations();
 }
 
