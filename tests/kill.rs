@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -92,6 +94,34 @@ impl Drop for Bed {
     }
 }
 
+/// Memory that `child` shares with the card.
+fn shared(child: &Child) -> Vec<File> {
+    let dir = format!("/proc/{}/fd", child.id());
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let target = std::fs::read_link(&path).ok()?;
+            // What a descriptor of such memory is called, whoever made it.
+            let memory = target.to_string_lossy().starts_with("/memfd:");
+            memory.then(|| File::open(path).ok()).flatten()
+        })
+        .collect()
+}
+
+/// What is in it.
+fn contents(memory: &[File]) -> Vec<Vec<u8>> {
+    let all = |file: &File| {
+        let len = file.metadata().expect("open").len();
+        let mut bytes = vec![0; usize::try_from(len).expect("mapped")];
+        file.read_exact_at(&mut bytes, 0).expect("its own length");
+        bytes
+    };
+    memory.iter().map(all).collect()
+}
+
 /// Opens `spec` as soon as its last owner's death is known.
 fn reopen(spec: &str) -> Port {
     let begin = Instant::now();
@@ -115,6 +145,15 @@ fn wait(neighbour: &mut Station, mut what: impl FnMut(&mut Station) -> bool) -> 
         std::thread::sleep(Duration::from_micros(200));
     }
     false
+}
+
+/// Frames to everybody, the dead as well.
+fn flood(neighbour: &mut Station) {
+    let own = neighbour.mac();
+    let frames: Vec<_> = (0..32)
+        .map(|number| frame(MacAddr::BROADCAST, own, number, 1000))
+        .collect();
+    neighbour.try_send(&frames);
 }
 
 #[test]
@@ -142,6 +181,18 @@ fn h17_a_process_killed_at_any_moment_leaves_a_card_that_works() {
             assert!(came, "kill {kill}: the child sends nothing");
             std::thread::sleep(Duration::from_micros(dice % 3_000));
         }
+        let memory = shared(&child);
+        if kill % 2 == 1 {
+            assert!(!memory.is_empty(), "kill {kill}: no memory to look at");
+            // The positive control: while it lives, the card writes there.
+            let before = contents(&memory);
+            flood(&mut neighbour);
+            let changed = wait(&mut neighbour, |station| {
+                station.receive();
+                contents(&memory) != before
+            });
+            assert!(changed, "kill {kill}: the card writes nothing");
+        }
         child.kill().expect("it runs");
         child.wait().expect("it is dead");
         in_traffic += u32::from(!neighbour.receive().is_empty());
@@ -149,7 +200,13 @@ fn h17_a_process_killed_at_any_moment_leaves_a_card_that_works() {
         let port = reopen(&spec);
         let at_rest = bed.card.vf_stats(0).expect("there");
         let mut next = Station::of(port, Vec::new());
+        let as_it_was = contents(&memory);
+        flood(&mut neighbour);
         std::thread::sleep(Duration::from_micros(500));
+        assert!(
+            contents(&memory) == as_it_was,
+            "kill {kill}: the card writes to the dead one's memory"
+        );
         let still = bed.card.vf_stats(0).expect("there");
         assert_eq!(
             (at_rest.taken, at_rest.delivered),

@@ -11,6 +11,11 @@ use vfnic_sim::VfLink;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// What [`frame`] wrote behind the addresses.
+fn number_of(frame: &[u8]) -> u32 {
+    u32::from_be_bytes(frame[14..18].try_into().expect("4 bytes"))
+}
+
 for_every_model! {
     fn l1_a_pulled_cable_is_told_and_traffic_goes_on_when_it_is_back(model) {
         let card = card(model, 2);
@@ -32,6 +37,51 @@ for_every_model! {
         card.step();
         right.expect(&sent);
         assert_eq!(left.port.stats().get("recoveries"), Some(0), "a link change is no reset");
+        drop((left, right));
+        card.assert_no_violations();
+    }
+
+    fn l1_a_thousand_flaps_in_traffic_cost_no_frame_that_is_not_counted(model) {
+        let card = card(model, 2);
+        let mut left = Station::new(&card, 0, PortConfig::default());
+        let mut right = Station::new(&card, 1, PortConfig::default());
+        left.events();
+        let (mut sent, mut got) = (0u32, Vec::new());
+        for flap in 0..1000u32 {
+            for up in [false, true] {
+                let frames: Vec<_> = (sent..sent + flap % 7)
+                    .map(|number| frame(right.mac(), left.mac(), number, 64))
+                    .collect();
+                // What the ring has no room for is offered again.
+                sent += u32::try_from(left.try_send(&frames)).expect("few");
+                card.pf().set_link(up);
+                left.run(&card, 20 * MS);
+                let told = left.events();
+                match up {
+                    false => assert_eq!(told, [Event::LinkDown], "flap {flap}"),
+                    true => assert!(matches!(told.as_slice(), [Event::LinkUp { .. }]), "flap {flap}: {told:?}"),
+                }
+                got.extend(right.receive().iter().map(|frame| number_of(frame)));
+            }
+        }
+        left.run(&card, 100 * MS);
+        got.extend(right.receive().iter().map(|frame| number_of(frame)));
+        assert!(got.is_sorted_by(|a, b| a < b), "once each, in order");
+        let dropped: u64 = [0, 1].map(|vf| card.vf_stats(vf).expect("there").drops.total()).iter().sum();
+        assert_eq!(got.len() as u64 + dropped, u64::from(sent), "{dropped} counted as lost");
+        assert!(got.len() > 1000, "{} of {sent}", got.len());
+        assert_eq!(left.port.stats().get("recoveries"), Some(0), "a link change is no reset");
+        // Nobody reads events for a while: they stay few, in turn, and the last one is the truth.
+        for _ in 0..200 {
+            for up in [false, true] {
+                card.pf().set_link(up);
+                left.run(&card, 20 * MS);
+            }
+        }
+        let told = left.events();
+        assert!(told.len() <= 1024, "{} events", told.len());
+        assert!(matches!(told.last(), Some(Event::LinkUp { .. })), "{:?}", told.last());
+        assert!(left.port.link().is_up());
         drop((left, right));
         card.assert_no_violations();
     }

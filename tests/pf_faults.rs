@@ -81,18 +81,41 @@ for_every_model! {
     }
 
     fn m12_no_address_or_one_that_is_none_is_made_up(model) {
-        for [low, high] in [[0, 0], [0x005e_0001, 0x0100], [u32::MAX, 0xffff]] {
-            let card = card(model, 1);
-            // A RESET reply with an address, that is none.
-            card.pf().set_vf_mac(0, [2, 0, 0, 0, 0, 1]).expect("there");
-            for (index, value) in [(1, low), (2, high)] {
-                // Rules are asked in order and the first decides: one word a handshake.
-                card.faults().clear();
-                card.faults().add(word(1, index, value));
-                if let Err(error) = use_it(&card) {
-                    assert!(!error.to_string().is_empty());
-                }
+        // The PF's own address for the VF is such that word 1 of the reply, the first four bytes, makes it none.
+        for (assigned, word1) in [
+            ([2, 0, 0, 0, 0, 0], 0),
+            ([2, 0xff, 0xff, 0xff, 0xff, 0xff], u32::MAX),
+            ([2, 0, 0x5e, 0, 0, 1], 0x005e_0001),
+        ] {
+            let card = card(model, 2);
+            card.pf().set_vf_trust(0, true).expect("there");
+            card.pf().set_vf_mac(0, assigned).expect("there");
+            card.run_for(1000 * MS);
+            card.faults().add(word(1, 1, word1));
+            let mut left = Station::new(&card, 0, PortConfig::default());
+            let mut right = Station::new(&card, 1, PortConfig::default());
+            assert!(card.faults().struck()[0] > 0, "{assigned:x?}: nobody asked");
+            let (mac, origin) = left.port.mac();
+            assert!(mac.is_usable() && mac.is_local(), "{assigned:x?}: {mac}");
+            assert_eq!(origin, MacOrigin::Random, "{assigned:x?}: {mac}");
+            // It is one that frames get to, if the PF grants it, and one that frames leave from.
+            left.run(&card, 100 * MS);
+            let granted = card.pf().vf(0).expect("there").mac == mac.0;
+            assert!(granted || model.family() == Family::Igbvf, "{assigned:x?}: {mac}");
+            if granted {
+                let sent = [frame(mac, right.mac(), 1, 64)];
+                right.send(&sent);
+                card.step();
+                left.expect(&sent);
             }
+            let sent = [frame(right.mac(), mac, 2, 64)];
+            left.send(&sent);
+            card.step();
+            if granted {
+                right.expect(&sent);
+            }
+            drop((left, right));
+            card.assert_no_violations();
         }
         let card = card(model, 1);
         let port = common::open(&card, 0, PortConfig::default());

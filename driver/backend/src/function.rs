@@ -26,6 +26,38 @@ use crate::{PciAddress, Registers, VfioSpace, config};
 /// How often a reset is asked for again while the kernel has the function locked for something else.
 const RESET_TRIES: u32 = 10;
 
+/// The device's file where config space is concerned: what is interrupted or comes in pieces goes on, by `FileExt`.
+struct Config<'a>(&'a File);
+
+impl FileExt for Config<'_> {
+    fn read_at(&self, data: &mut [u8], at: u64) -> io::Result<usize> {
+        let most = allowed(data.len())?;
+        self.0.read_at(&mut data[..most], at)
+    }
+
+    fn write_at(&self, data: &[u8], at: u64) -> io::Result<usize> {
+        let most = allowed(data.len())?;
+        self.0.write_at(&data[..most], at)
+    }
+}
+
+/// How many of `len` bytes a call may do: all of them, but where a test has planned otherwise.
+#[cfg_attr(
+    not(test),
+    expect(clippy::unnecessary_wraps, reason = "tests have it fail")
+)]
+fn allowed(len: usize) -> io::Result<usize> {
+    #[cfg(test)]
+    if let Some(error) = sys::faults::next() {
+        return match error.raw_os_error() {
+            // No error: a short call.
+            Some(0) => Ok(len.min(1)),
+            _ => Err(error),
+        };
+    }
+    Ok(len)
+}
+
 #[derive(Debug)]
 pub(crate) struct VfioFunction {
     device: Arc<Device>,
@@ -247,14 +279,14 @@ impl PciFunction for VfioFunction {
 
     fn read_config(&self, offset: u16, data: &mut [u8]) -> Result<(), PciError> {
         let at = self.config_at(offset, data.len())?;
-        self.file()
+        Config(self.file())
             .read_exact_at(data, at)
             .map_err(|source| self.failed(&format!("reading config space {offset:#x}"), source))
     }
 
     fn write_config(&self, offset: u16, data: &[u8]) -> Result<(), PciError> {
         let at = self.config_at(offset, data.len())?;
-        self.file()
+        Config(self.file())
             .write_all_at(data, at)
             .map_err(|source| self.failed(&format!("writing config space {offset:#x}"), source))
     }

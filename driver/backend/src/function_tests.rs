@@ -185,7 +185,37 @@ fn d64_config_space_that_reads_short_or_not_at_all_is_an_error() {
     assert!(function.read_config(0, &mut [0; 4]).is_err());
     assert!(function.write_config(0, &[0; 4]).is_err());
     function.config.offset = 4096;
-    function.read_config(0, &mut [0; 4]).unwrap();
+    let mut good = [0; 4];
+    function.read_config(0, &mut good).unwrap();
+    // Interrupted, and one byte a call: it goes on until it has all.
+    let in_pieces = [libc::EINTR, 0, libc::EINTR, libc::EINTR, 0, 0].map(Some);
+    sys::faults::plan(in_pieces);
+    let mut data = [0xa5; 4];
+    function.read_config(0, &mut data).unwrap();
+    assert_eq!((data, sys::faults::left()), (good, 0));
+    sys::faults::plan(in_pieces);
+    function.write_config(64, &[1, 2, 3, 4]).unwrap();
+    assert_eq!(sys::faults::left(), 0);
+    function.read_config(64, &mut data).unwrap();
+    assert_eq!(data, [1, 2, 3, 4]);
+    // Anything else is the caller's to know, with its number, also in the middle.
+    for plan in [&[libc::EIO][..], &[0, libc::EIO], &[libc::EINTR, libc::EIO]] {
+        for write in [false, true] {
+            sys::faults::plan(plan.iter().copied().map(Some));
+            let result = match write {
+                false => function.read_config(0, &mut data),
+                true => function.write_config(64, &data),
+            };
+            let Err(PciError::Sys { source, .. }) = result else {
+                panic!("{plan:?}: {result:?}")
+            };
+            assert_eq!(source.raw_os_error(), Some(libc::EIO), "{plan:?}");
+            assert_eq!(sys::faults::left(), 0);
+        }
+    }
+    sys::faults::plan([Some(libc::EIO)]);
+    assert!(function.set_bus_master(true).is_err());
+    sys::faults::plan([]);
 }
 
 #[test]

@@ -537,7 +537,7 @@ pub(crate) mod faults {
         PLAN.with_borrow(VecDeque::len)
     }
 
-    pub(super) fn next() -> Option<io::Error> {
+    pub(crate) fn next() -> Option<io::Error> {
         PLAN.with_borrow_mut(VecDeque::pop_front)
             .flatten()
             .map(io::Error::from_raw_os_error)
