@@ -1,9 +1,10 @@
 //! Confinement: once a command has all it needs, it gives up the rest.
 //!
 //! What the frames, devices and clients of a running command can say is met by code that could have a defect. So when
-//! everything is open and every thread runs, a command calls [`enter`], as `soak` does: from then on the kernel refuses them
+//! everything is open, a command that goes on for long calls [`enter`]: from then on the kernel refuses it
 //! new files, new sockets and other programs (seccomp, for all threads), and reaching the file system or the network at
-//! all (Landlock, for the calling thread and those it starts). What they hold goes on working.
+//! all (Landlock, for the calling thread and those it starts). What it holds goes on working, and what it has to open
+//! later it says with [`Keep`].
 //!
 //! Only a process whose [`arm`] was called is confined, so that a program which uses this crate as a library keeps its
 //! rights; `--no-sandbox` leaves it out.
@@ -17,13 +18,27 @@ use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter_all_threads};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, apply_filter_all_threads,
+};
 
 static ARMED: AtomicBool = AtomicBool::new(false);
 
 /// Makes [`enter`] work in this process.
 pub fn arm() {
     ARMED.store(true, Ordering::Relaxed);
+}
+
+/// What a command goes on to need that it cannot hold open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep<'a> {
+    /// Nothing: all it needs is open.
+    Nothing,
+    /// Making files and writing over old ones, in this directory and below; reading none.
+    CreateBelow(&'a Path),
+    /// Removing files, in this directory and below.
+    RemoveBelow(&'a Path),
 }
 
 /// Makes [`enter`] do nothing again.
@@ -57,8 +72,6 @@ const CALLS: &[i64] = &[
     libc::SYS_getdents64,
     libc::SYS_dup,
     libc::SYS_dup3,
-    // The server's sockets go at the end; Landlock says where.
-    libc::SYS_unlinkat,
     // Sockets that are open, and those that come in by them.
     libc::SYS_sendmsg,
     libc::SYS_recvmsg,
@@ -123,19 +136,28 @@ const OLDER_CALLS: &[i64] = &[
     libc::SYS_poll,
     libc::SYS_epoll_wait,
     libc::SYS_dup2,
-    libc::SYS_unlink,
     libc::SYS_readlink,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER_CALLS: &[i64] = &[];
 
-/// Confines this process from here on. `remove_below` is where it may still remove files. Without the kernel's help
-/// it goes on as it is, and says so in the log.
-pub fn enter(remove_below: Option<&Path>) {
-    if !ARMED.load(Ordering::Relaxed) {
+/// O_LARGEFILE of the kernel's: some C libraries set it, and say that it is 0.
+const LARGE_FILE: i32 = 0o100_000;
+
+/// What removes a file; Landlock says where.
+const REMOVE: &[i64] = &[
+    libc::SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_unlink,
+];
+
+/// Confines this process from here on, but for what it is to keep; once. Where the kernel does not help it goes on as it is, and
+/// says so in the log.
+pub fn enter(keep: Keep<'_>) {
+    if !ARMED.swap(false, Ordering::Relaxed) {
         return;
     }
-    match files(remove_below) {
+    match files(keep) {
         Ok(RulesetStatus::FullyEnforced) => log::debug!("confined by Landlock"),
         Ok(RulesetStatus::PartiallyEnforced) => {
             log::info!("confined by Landlock as far as this kernel knows it");
@@ -145,34 +167,58 @@ pub fn enter(remove_below: Option<&Path>) {
         }
         Err(error) => log::info!("not confined by Landlock: {error:#}"),
     }
-    match calls() {
+    match calls(keep) {
         Ok(()) => log::debug!("confined by seccomp"),
         Err(error) => log::info!("not confined by seccomp: {error:#}"),
     }
 }
 
 /// No file, no directory, no TCP port, for this thread and those it starts.
-fn files(remove_below: Option<&Path>) -> anyhow::Result<RulesetStatus> {
+fn files(keep: Keep<'_>) -> anyhow::Result<RulesetStatus> {
     let abi = ABI::V4;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(abi))?
         .handle_access(AccessNet::from_all(abi))?
         .create()?;
-    if let Some(dir) = remove_below {
+    let kept = match keep {
+        Keep::Nothing => None,
+        Keep::CreateBelow(dir) => Some((
+            dir,
+            AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate,
+        )),
+        Keep::RemoveBelow(dir) => Some((dir, AccessFs::RemoveFile.into())),
+    };
+    if let Some((dir, access)) = kept {
         let open = PathFd::new(dir).with_context(|| format!("{}", dir.display()))?;
-        rules = rules.add_rule(PathBeneath::new(open, AccessFs::RemoveFile))?;
+        rules = rules.add_rule(PathBeneath::new(open, access))?;
     }
     Ok(rules.restrict_self()?.ruleset)
 }
 
-/// Only [`CALLS`], for all threads; the others fail with EPERM.
-fn calls() -> anyhow::Result<()> {
-    let rules: BTreeMap<i64, Vec<seccompiler::SeccompRule>> = CALLS
+/// Only [`CALLS`] and what is kept, for all threads; the others fail with EPERM.
+fn calls(keep: Keep<'_>) -> anyhow::Result<()> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = CALLS
         .iter()
         .chain(OLDER_CALLS)
         .map(|number| (*number, Vec::new()))
         .collect();
+    match keep {
+        Keep::Nothing => {}
+        Keep::CreateBelow(_) => {
+            // As `File::create` opens them, and in no other way.
+            let how = u64::from((libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC).unsigned_abs());
+            let harmless = u64::from((libc::O_CLOEXEC | LARGE_FILE).unsigned_abs());
+            let flags = SeccompCondition::new(
+                2,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::MaskedEq(u64::from(u32::MAX) & !harmless),
+                how,
+            )?;
+            rules.insert(libc::SYS_openat, vec![SeccompRule::new(vec![flags])?]);
+        }
+        Keep::RemoveBelow(_) => rules.extend(REMOVE.iter().map(|call| (*call, Vec::new()))),
+    }
     let filter = SeccompFilter::new(
         rules,
         SeccompAction::Errno(libc::EPERM.unsigned_abs()),

@@ -1,7 +1,7 @@
 //! `vfnic capture`: what a VF receives, into files or onto the screen.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -14,6 +14,7 @@ use crate::apps::packet::{Filter, Packet, Protocol};
 use crate::apps::{End, Ports, Stop, counters};
 use crate::args::{OnOneVf, Receiving};
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::live::LiveLine;
 use crate::output;
 use crate::traffic::frame::MAX_LEN;
@@ -180,6 +181,15 @@ struct Run {
 
 impl Run {
     fn capture(&mut self, poller: &mut Poller, mut batch: Batch) -> anyhow::Result<End> {
+        let dir = match self.args.write.as_deref().and_then(Path::parent) {
+            Some(here) if here.as_os_str().is_empty() => Some(Path::new(".")),
+            dir => dir,
+        };
+        confine::enter(match (dir, self.args.file_size) {
+            // The files that come after the first.
+            (Some(dir), Some(_)) => Keep::CreateBelow(dir),
+            _ => Keep::Nothing,
+        });
         self.stop.start();
         loop {
             let wait = self.stop.left(TICK);

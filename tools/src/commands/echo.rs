@@ -12,6 +12,7 @@ use crate::apps::responder::{Answered, Responder};
 use crate::apps::{End, Meter, Ports, Stop, counters};
 use crate::args::{OnOneVf, Receiving};
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::live::LiveLine;
 use crate::output::{self, quantity};
 
@@ -95,6 +96,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let live = LiveLine::new(args.run.ending.json);
     let mut meter = Meter::default();
     let mut next_live = LIVE;
+    confine::enter(Keep::Nothing);
     stop.start();
     let end = loop {
         let most = if batch.is_empty() { TICK } else { TX_FULL };

@@ -19,6 +19,7 @@ use vfnic::{Poller, Port, PortConfig, QueuePair};
 use super::probe::wait_for_link;
 use crate::args::{OneVf, Waiting, duration};
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::output::{self, nanoseconds};
 use crate::stack::PortDevice;
 
@@ -106,6 +107,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         );
     }
     let mut ping = Ping::new(&args, &port, pairs)?;
+    confine::enter(Keep::Nothing);
     let result = ping
         .settle(&args, &port, plan)
         .and_then(|()| ping.run(&args, &port));

@@ -11,11 +11,12 @@ use vfnic::{Poller, Port, PortConfig, QueueCount, QueueError};
 use crate::apps::{End, Meter, Ports, Stop, counters, monotonic, per_second, round};
 use crate::args::{Mode, OnOneVf, Reports};
 use crate::cli::{Outcome, UsageError};
+use crate::confine::{self, Keep};
 use crate::cpu;
 use crate::drops;
 use crate::live::LiveLine;
 use crate::output::{self, nanoseconds, quantity};
-use crate::report::{Latency, Page, Recorder};
+use crate::report::{Latency, Page, PageFile, Recorder};
 use crate::roles::{BURST, Sink};
 use crate::traffic::{Checker, CheckerConfig, FrameSizes, Tally, latency_histogram};
 
@@ -142,6 +143,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         private: false,
     });
     let sink = Sink::new(checker, port.batch(2 * BURST));
+    let page = args
+        .reports
+        .html
+        .as_deref()
+        .map(PageFile::open)
+        .transpose()?;
     let recorder = Recorder::new(
         args.reports.hlog.as_deref(),
         "vfnic sink: time from departure to arrival",
@@ -153,6 +160,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut run = Run {
         live: LiveLine::new(args.run.ending.json),
         recorder,
+        page,
         meter: Meter::default(),
         next_live: LIVE,
         first: None,
@@ -176,6 +184,8 @@ struct Run {
     sink: Sink,
     live: LiveLine,
     recorder: Recorder,
+    /// Where the report goes.
+    page: Option<PageFile>,
     meter: Meter,
     next_live: Duration,
     /// When the first frame came, and the last.
@@ -186,6 +196,7 @@ struct Run {
 
 impl Run {
     fn receive(&mut self, poller: &mut Poller) -> anyhow::Result<End> {
+        confine::enter(Keep::Nothing);
         self.stop.start();
         loop {
             let sink = &mut self.sink;
@@ -268,8 +279,8 @@ impl Run {
         }
         let used = cpu::of_this_thread().saturating_sub(self.cpu_before);
         let report = self.report(port, end, cpu::percent(used, time), poller.stats().wakeups);
-        if let Some(path) = &self.args.reports.html {
-            report.page(&self.args, &self.recorder)?.write(path)?;
+        if let Some(page) = self.page.take() {
+            report.page(&self.args, &self.recorder)?.write(page)?;
         }
         drop((self.live, self.sink, poller));
         if end == End::Gone {

@@ -14,6 +14,7 @@ use vfnic::{Poller, Port, PortConfig, Promisc, QueueError};
 use crate::apps::{End, Ports, Stop, http, per_second, round};
 use crate::args::{self, Mode, OneVf};
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::drops;
 use crate::output::{self, quantity};
 
@@ -223,6 +224,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             http::serve(address, text).with_context(|| format!("cannot listen on {address}"))?;
         output::line(format_args!("metrics on http://{bound}/metrics"))?;
     }
+    confine::enter(Keep::Nothing);
     let mut before = first;
     let mut next = args.watch;
     let end = loop {

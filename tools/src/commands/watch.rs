@@ -7,6 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vfnic::{Event, Port, PortConfig, QueuePair};
 
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::device::Device;
 use crate::output;
 
@@ -41,6 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let end = Instant::now() + Duration::from_secs(args.seconds);
     let port = args.device.open(PortConfig::default())?;
     let mut pairs = port.start()?;
+    confine::enter(Keep::Nothing);
     let over = follow(&port, &mut pairs, end, output::line)?;
     drop(pairs);
     if over == Over::Gone {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 pub use chart::{Axis, Chart, Line};
 pub use hlog::HistogramLog;
-pub use page::Page;
+pub use page::{Page, PageFile};
 pub use recorder::{Moment, Recorder};
 
 /// The figures that scripts want, in nanoseconds.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::fs::File;
+use std::io::{Seek, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -295,14 +297,51 @@ impl Page {
         )
     }
 
-    /// Writes the page to `path`.
+    /// Writes the page, over what was in the file.
     ///
     /// # Errors
     ///
     /// When it cannot be written.
-    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
-        std::fs::write(path, self.html())
+    pub fn write(&self, to: PageFile) -> anyhow::Result<()> {
+        let PageFile { path, mut file } = to;
+        file.write_all(self.html().as_bytes())
+            .and_then(|()| {
+                // What is longer from before. A pipe has nothing from before.
+                let end = file.stream_position().unwrap_or(0);
+                if file.metadata()?.is_file() {
+                    file.set_len(end)?;
+                }
+                Ok(())
+            })
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// The file that a page goes to, opened before there is a page: a run that could not write its report in the end had better not
+/// begin, and a confined one can open nothing.
+#[derive(Debug)]
+pub struct PageFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl PageFile {
+    /// Opens `path`. What is in it stays until there is a page.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 }
 

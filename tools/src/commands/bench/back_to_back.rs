@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::rig::{Length, Load, Path, Rig, Trial};
 use super::throughput::reasons;
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::output;
 use crate::report::{Axis, Chart, Line, Page};
 use crate::traffic::{FrameSizes, Rate};
@@ -67,7 +68,9 @@ struct Summary {
 ///
 /// When a port cannot be had or goes away.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let file = args.path.page_file()?;
     let mut rig = Rig::open(&args.path)?;
+    confine::enter(Keep::Nothing);
     let mut rows = Vec::new();
     if !args.path.json {
         output::line(format_args!(
@@ -98,8 +101,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         unattended: args.unattended,
         rows,
     };
-    if let Some(path) = &args.path.html {
-        page(args, &summary)?.write(path)?;
+    if let Some(file) = file {
+        page(args, &summary)?.write(file)?;
     }
     if args.path.json {
         output::json(&summary)?;

@@ -18,9 +18,10 @@ use vfnic_sim::Card;
 use crate::args::{self, Mode};
 use crate::cli::Outcome;
 use crate::commands::demo;
+use crate::confine::{self, Keep};
 use crate::drops;
 use crate::output::{self, nanoseconds};
-use crate::report::{HistogramLog, Latency, Page};
+use crate::report::{HistogramLog, Latency, Page, PageFile};
 use crate::roles::{BURST, RunClock, Sink};
 use crate::traffic::frame::Mac;
 use crate::traffic::{
@@ -101,14 +102,20 @@ const HAND_OVER: &str = "eventfd hand-over";
 ///
 /// When the card, a port or the log file cannot be had, or a queue ends.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let logs = args.hlog.as_deref().map(|path| {
+        let mut other = path.to_owned().into_os_string();
+        other.push(".round-trip");
+        anyhow::Ok((log(path, args)?, log(Path::new(&other), args)?))
+    });
+    let logs = logs.transpose()?;
+    let file = args.html.as_deref().map(PageFile::open).transpose()?;
+    confine::enter(Keep::Nothing);
     let delivery = deliveries(args)?;
     let round_trip = demo::round_trips(args.model, args.mode, args.rate, args.duration)?;
     let eventfd = hand_overs(args)?;
-    if let Some(path) = &args.hlog {
-        let mut other = path.clone().into_os_string();
-        other.push(".round-trip");
-        log(path, args, &delivery.latencies)?;
-        log(Path::new(&other), args, &round_trip.0)?;
+    if let Some((mut one, mut other)) = logs {
+        one.interval(&delivery.latencies, args.duration)?;
+        other.interval(&round_trip.0, args.duration)?;
     }
     let good = delivery.accounts.balanced() && round_trip.1.balanced();
     let summary = Summary {
@@ -123,13 +130,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         round_trip: round_trip.1,
         eventfd_ns: Latency::from(&eventfd),
     };
-    if let Some(path) = &args.html {
+    if let Some(file) = file {
         let all = [
             (DELIVERY, &delivery.latencies),
             (ROUND_TRIP, &round_trip.0),
             (HAND_OVER, &eventfd),
         ];
-        page(&summary, good, &all)?.write(path)?;
+        page(&summary, good, &all)?.write(file)?;
     }
     if args.json {
         output::json(&summary)?;
@@ -210,14 +217,14 @@ fn page(summary: &Summary, good: bool, all: &[(&str, &Histogram<u64>)]) -> anyho
     Ok(page)
 }
 
-fn log(path: &Path, args: &Args, latencies: &Histogram<u64>) -> anyhow::Result<()> {
+fn log(path: &Path, args: &Args) -> anyhow::Result<HistogramLog> {
     let comment = format!(
         "vfnic bench latency --model {} --mode {} --rate {}",
         args.model,
         args.mode.name(),
         args.rate
     );
-    HistogramLog::create(path, &comment)?.interval(latencies, args.duration)
+    HistogramLog::create(path, &comment)
 }
 
 /// A wire that frames come from on a schedule, made and stamped the moment the card takes them.

@@ -10,6 +10,7 @@ use super::rig::{Length, Load, Path, Rig, Trial};
 use crate::apps::round;
 use crate::args;
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::output::{self, quantity};
 use crate::report::{Axis, Chart, Line, Page};
 use crate::traffic::{FrameSizes, Rate};
@@ -89,7 +90,9 @@ struct Summary {
 ///
 /// When a port cannot be had or goes away.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let file = args.path.page_file()?;
     let mut rig = Rig::open(&args.path)?;
+    confine::enter(Keep::Nothing);
     let criteria = format!(
         "trials of {:?}; passed when the whole schedule was sent, at most {} % is missing 2 s after its end, none damaged or doubled; to {} %",
         args.trial, args.loss, args.resolution
@@ -127,8 +130,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         criteria,
         rows,
     };
-    if let Some(path) = &args.path.html {
-        page(args, &summary)?.write(path)?;
+    if let Some(file) = file {
+        page(args, &summary)?.write(file)?;
     }
     if args.path.json {
         output::json(&summary)?;

@@ -13,6 +13,7 @@ use crate::apps::{Ports, monotonic, per_second, round};
 use crate::cli::UsageError;
 use crate::device::Device;
 use crate::drops;
+use crate::report::PageFile;
 use crate::roles::{BURST, Sink, Source};
 use crate::traffic::{
     Checker, CheckerConfig, FrameSizes, Generator, GeneratorConfig, Identity, Pacer, Rate,
@@ -50,6 +51,13 @@ pub(super) struct Path {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Path {
+    /// The file that the report is to go to.
+    pub(super) fn page_file(&self) -> anyhow::Result<Option<PageFile>> {
+        self.html.as_deref().map(PageFile::open).transpose()
+    }
 }
 
 /// How long to wait for links.

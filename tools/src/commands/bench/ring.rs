@@ -7,6 +7,7 @@ use vfnic_ring::{MAX_RING, Simd};
 use crate::bench::null::Caches;
 use crate::bench::ring::{self, Op, REGION, Row, Setup};
 use crate::cli::{Outcome, UsageError};
+use crate::confine::{self, Keep};
 use crate::output;
 
 pub(super) const EXAMPLES: &str = "\
@@ -80,6 +81,7 @@ struct Report {
 /// Runs it.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let setups = setups(args)?;
+    confine::enter(Keep::Nothing);
     let mut rows = Vec::with_capacity(setups.len());
     if !args.json {
         output::line("core cycles per packet: median (min-max)")?;

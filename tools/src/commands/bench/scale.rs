@@ -6,6 +6,7 @@ use vfnic_ring::MAX_RING;
 
 use crate::bench::scale::{self, Row, Setup};
 use crate::cli::{Outcome, UsageError};
+use crate::confine::{self, Keep};
 use crate::output;
 
 pub(super) const EXAMPLES: &str = "\
@@ -68,6 +69,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         output::line("core cycles per forwarded frame: median (min-max)")?;
         output::line("axis     queues ports frame ring buffers   cycles     min     max      ns")?;
     }
+    confine::enter(Keep::Nothing);
     let mut rows = Vec::new();
     for (axis, setup) in setups(args) {
         let row = scale::measure(axis, setup, usize::from(args.repetitions))?;

@@ -15,7 +15,9 @@ use vfnic_hw::Model;
 
 use crate::args::{self, Mode, Reports, Traffic};
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::live::LiveLine;
+use crate::report::PageFile;
 use crate::traffic::{Accounts, FrameSizes, Rate};
 
 use bed::Bed;
@@ -85,10 +87,16 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// When the card, a port or the log file cannot be had, or a queue ends.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let live = LiveLine::new(args.json);
+    let page = args
+        .reports
+        .html
+        .as_deref()
+        .map(PageFile::open)
+        .transpose()?;
     let (summary, progress) = traffic(&args, |text| live.show(text))?;
     drop(live);
-    if let Some(path) = &args.reports.html {
-        summary.page(progress.recorder())?.write(path)?;
+    if let Some(page) = page {
+        summary.page(progress.recorder())?.write(page)?;
     }
     if args.json {
         summary.json()?;
@@ -132,6 +140,7 @@ pub(crate) fn round_trips(
 fn traffic(args: &Args, show: impl Fn(String)) -> anyhow::Result<(Summary, Progress)> {
     let mut progress = Progress::new(args)?;
     let (bed, pairs) = Bed::build(args)?;
+    confine::enter(Keep::Nothing);
     let (tell, told) = mpsc::channel();
     let worker = Worker::new(args, &bed, pairs, tell)?;
     let thread = std::thread::Builder::new()

@@ -13,6 +13,7 @@ use vfnic::{MacAddr, Poller, PoolConfig, PortConfig, QueueError, QueuePair};
 use crate::apps::{End, Meter, Ports, Stop};
 use crate::args::{Ending, Mode, Receiving};
 use crate::cli::{Outcome, UsageError};
+use crate::confine::{self, Keep};
 use crate::cpu;
 use crate::device::Device;
 use crate::live::LiveLine;
@@ -185,6 +186,7 @@ struct Forwarding {
 
 impl Forwarding {
     fn run(&mut self, pairs: &mut Vec<QueuePair>) -> anyhow::Result<End> {
+        confine::enter(Keep::Nothing);
         self.stop.start();
         let end = if self.args.receiving.waiting.mode == Mode::Poll && self.args.busy {
             self.poll(pairs, |lane, pairs, busy| {

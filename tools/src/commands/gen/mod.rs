@@ -15,9 +15,10 @@ use vfnic::{MacAddr, Port, PortConfig, QueuePair};
 use crate::apps::{End, Meter, Ports, Stop, monotonic};
 use crate::args::{OnOneVf, Reports, Traffic};
 use crate::cli::{Outcome, UsageError};
+use crate::confine::{self, Keep};
 use crate::live::LiveLine;
 use crate::output::quantity;
-use crate::report::Recorder;
+use crate::report::{PageFile, Recorder};
 use crate::traffic::FrameSizes;
 
 use feed::Feed;
@@ -126,6 +127,12 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     warn_of_source(&args, port);
     let feed = Feed::new(&args, port, capture);
+    let page = args
+        .reports
+        .html
+        .as_deref()
+        .map(PageFile::open)
+        .transpose()?;
     let recorder = Recorder::new(
         args.reports.hlog.as_deref(),
         "vfnic gen: gaps between departures",
@@ -137,6 +144,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let mut run = Run {
         live: LiveLine::new(args.run.ending.json),
         recorder,
+        page,
         timing: Timing::default(),
         meter: Meter::default(),
         next_live: LIVE,
@@ -177,11 +185,14 @@ struct Run {
     live: LiveLine,
     meter: Meter,
     recorder: Recorder,
+    /// Where the report goes.
+    page: Option<PageFile>,
     next_live: Duration,
 }
 
 impl Run {
     fn send(&mut self, pair: &mut QueuePair) -> anyhow::Result<End> {
+        confine::enter(Keep::Nothing);
         self.stop.start();
         self.feed.start(monotonic());
         let mut received = self.ports.all()[0].batch(64);
@@ -294,10 +305,10 @@ impl Run {
         } else {
             self.ports.close()?;
         }
-        if let Some(path) = &self.args.reports.html {
+        if let Some(page) = self.page.take() {
             report
                 .page(&self.args, &self.timing, &self.recorder)?
-                .write(path)?;
+                .write(page)?;
         }
         report.print(
             self.args.run.ending.json,

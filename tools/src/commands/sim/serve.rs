@@ -19,6 +19,7 @@ use vfnic_sim::{Card, FaultPlan, PfPersonality};
 use super::metrics;
 use super::wire::Wire;
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::output;
 
 /// Serves a simulated card over vfio-user until SIGTERM or SIGINT, one socket a VF: DIR/vf0.sock and so on
@@ -136,6 +137,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         .with_context(|| format!("cannot listen on {address}"))?;
         output::line(format_args!("metrics on http://{address}/metrics"))?;
     }
+    // Clients bring what they want mapped: nothing has to be opened for them.
+    confine::enter(Keep::RemoveBelow(&args.socket_dir));
     let dir = args.socket_dir.display();
     output::line(format_args!(
         "ready: {} with {} VFs in {dir}",

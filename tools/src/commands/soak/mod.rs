@@ -22,6 +22,7 @@ use vfnic_hw::Model;
 use crate::apps::{End, Stop};
 use crate::args;
 use crate::cli::Outcome;
+use crate::confine::{self, Keep};
 use crate::live::LiveLine;
 use crate::output;
 
@@ -130,7 +131,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     let mut warm = None;
     let mut scales = Scales::new()?;
-    crate::confine::enter(None);
+    confine::enter(Keep::Nothing);
     stop.start();
     let begin = Instant::now();
     let mut summary = Summary {
@@ -190,6 +191,7 @@ const CONTROL: Duration = Duration::from_millis(50);
 fn overload(args: &Args) -> anyhow::Result<Outcome> {
     let mut stop = Stop::new(args.duration.or(Some(Duration::from_secs(10))))?;
     let model = args.model.unwrap_or(Model::I82599);
+    confine::enter(Keep::Nothing);
     let result = overload::run(model, args.seed, &mut stop)?;
     let p99 = Duration::from_nanos(result.control_p99);
     if args.json {
