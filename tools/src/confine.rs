@@ -62,7 +62,8 @@ const CALLS: &[i64] = &[
     libc::SYS_fstat,
     libc::SYS_statx,
     libc::SYS_newfstatat,
-    // What a client's descriptor is.
+    // What a client's descriptor is, and what file system is behind it.
+    libc::SYS_fstatfs,
     libc::SYS_readlinkat,
     libc::SYS_fcntl,
     libc::SYS_ioctl,

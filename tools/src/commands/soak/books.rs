@@ -10,7 +10,7 @@ use super::station::Station;
 use crate::drops;
 
 /// Name of frames that were in a transmit ring when the device was reset, and never left.
-const UNSENT: &str = "driver_tx_not_confirmed";
+pub(super) const UNSENT: &str = "driver_tx_not_confirmed";
 
 /// Name of frames that left by the wire.
 const BY_WIRE: &str = "card_left_by_wire";

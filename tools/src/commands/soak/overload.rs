@@ -1,5 +1,9 @@
 //! Twice as much as the receiver can take, for as long as one likes: what still gets through, who owns to the rest, and how
 //! long the control side's calls take meanwhile.
+//!
+//! The card and the sender are threads of this process and take the receiver's CPU away, as no card made of silicon does.
+//! What is judged is therefore what the receiver gets done in a second of its own CPU time: that falls when it wastes time on frames
+//! that nobody gets, and not when the machine has other things to do. Frames per second of the wall clock are told beside it.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -12,7 +16,9 @@ use vfnic::{Port, PortConfig, QueuePair};
 use vfnic_hw::Model;
 use vfnic_sim::Card;
 
+use super::books::UNSENT;
 use crate::apps::Stop;
+use crate::cpu;
 use crate::drops;
 use crate::roles::{BURST, RunClock, Sink, Source};
 use crate::traffic::{
@@ -45,6 +51,10 @@ pub(super) struct Overload {
     /// Frames a second that arrived meanwhile.
     pub(super) goodput: u64,
     /// The one as a share of the other.
+    pub(super) wall_share: f64,
+    /// Frames that arrive in a second of the receiver's CPU time, without an overload and with one, and their share.
+    pub(super) peak_per_cpu: u64,
+    pub(super) goodput_per_cpu: u64,
     pub(super) share: f64,
     seconds: f64,
     /// Of calls that ask the PF for something, in nanoseconds.
@@ -59,6 +69,8 @@ pub(super) struct Overload {
 struct Shared {
     sent: AtomicU64,
     arrived: AtomicU64,
+    /// Nanoseconds of CPU time that the receiver used for them.
+    used: AtomicU64,
     /// The source is to end, and then the sink.
     stop: AtomicBool,
     end: AtomicBool,
@@ -71,11 +83,15 @@ pub(super) fn run(model: Model, seed: u64, stop: &mut Stop) -> anyhow::Result<Ov
     stop.start();
     let mut result = phase(model, seed, Some(rate), |_| stop.due().is_some())?;
     result.peak = peak.goodput;
-    #[expect(clippy::cast_precision_loss, reason = "a share, to be read")]
-    {
-        result.share = result.goodput as f64 / peak.goodput.max(1) as f64;
-    }
+    result.wall_share = share(result.goodput, peak.goodput);
+    result.peak_per_cpu = peak.goodput_per_cpu;
+    result.share = share(result.goodput_per_cpu, peak.goodput_per_cpu);
     Ok(result)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share, to be read")]
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 /// Opens a VF and waits for its link.
@@ -130,7 +146,7 @@ fn phase(
     };
     std::thread::scope(|threads| -> anyhow::Result<()> {
         let shared = &shared;
-        let sender = threads.spawn(move || -> anyhow::Result<Source> {
+        let sender = threads.spawn(move || -> anyhow::Result<(Source, QueuePair)> {
             let mut pacer = rate.map(|rate| Pacer::new(rate, clock.now()));
             while !shared.stop.load(Ordering::Relaxed) {
                 let now = clock.now();
@@ -149,20 +165,26 @@ fn phase(
                     std::thread::sleep(PAUSE);
                 }
             }
-            Ok(source)
+            Ok((source, out))
         });
         let receiver = threads.spawn(move || -> anyhow::Result<Sink> {
+            let started = cpu::of_this_thread();
             while !shared.end.load(Ordering::Relaxed) {
-                let begin = Instant::now();
+                let begin = cpu::of_this_thread();
                 let came = sink.receive(&mut into.rx, || clock.now())?;
                 shared.arrived.fetch_add(came as u64, Ordering::Relaxed);
                 if came == 0 {
                     std::thread::yield_now();
                 }
                 let busy = WORK * u32::try_from(came).unwrap_or(0);
-                while begin.elapsed() < busy {
+                let mut now = cpu::of_this_thread();
+                while now.saturating_sub(begin) < busy {
                     std::hint::spin_loop();
+                    now = cpu::of_this_thread();
                 }
+                let used = now.saturating_sub(started).as_nanos();
+                let used = u64::try_from(used).unwrap_or(u64::MAX);
+                shared.used.store(used, Ordering::Relaxed);
             }
             Ok(sink)
         });
@@ -182,12 +204,18 @@ fn phase(
         let arrived = shared.arrived.load(Ordering::Relaxed);
         report.seconds = seconds;
         report.goodput = per_second(arrived, seconds);
+        let used = Duration::from_nanos(shared.used.load(Ordering::Relaxed));
+        report.goodput_per_cpu = per_second(arrived, used.as_secs_f64());
         report.offered = per_second(shared.sent.load(Ordering::Relaxed), seconds);
         shared.stop.store(true, Ordering::Relaxed);
-        let source = join(sender)?;
+        // The queue stays open: one that is closed may give up what the card has taken and not reported yet.
+        let (source, out) = join(sender)?;
+        let rest = Instant::now();
+        while taken(&card) < source.sent() && rest.elapsed() < REST {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // What is under way arrives or is dropped.
         let (mut seen, mut since) = (0, Instant::now());
-        let rest = Instant::now();
         while since.elapsed() < Duration::from_millis(300) && rest.elapsed() < REST {
             let now = shared.arrived.load(Ordering::Relaxed);
             if now != seen {
@@ -201,13 +229,24 @@ fn phase(
         let generator = source.finish();
         let checker = sink.checker_mut();
         let lost = checker.close(|flow| generator.made(flow));
-        report.accounts = Accounts::new(sent, lost, &checker.tally(), dropped(&card, &from, &to));
+        let mut owned = dropped(&card, &from, &to);
+        // What the driver gave up because of a reset, the card may have taken and sent all the same.
+        if let Some(count) = owned.get_mut(UNSENT) {
+            *count = sent.saturating_sub(taken(&card));
+        }
+        report.accounts = Accounts::new(sent, lost, &checker.tally(), owned);
+        drop(out);
         Ok(())
     })?;
     report.control_calls = calls.len() * 2;
     report.control_p99 = calls.value_at_quantile(0.99);
     report.control_max = calls.max();
     Ok(report)
+}
+
+/// Frames that the card took from the sender's ring.
+fn taken(card: &Card) -> u64 {
+    card.vf_stats(0).unwrap_or_default().taken
 }
 
 fn join<T>(thread: std::thread::ScopedJoinHandle<'_, anyhow::Result<T>>) -> anyhow::Result<T> {
