@@ -5,6 +5,8 @@
 //! Descriptors are read and written as atomic words. DMA reaches mapped memory only, so never a register.
 
 mod shared;
+#[cfg(test)]
+mod tests;
 mod tun;
 
 use std::fmt;

@@ -362,6 +362,28 @@ fn a_change_of_filters_ends_a_cached_verdict() {
 }
 
 #[test]
+fn what_nobody_asked_for_goes_to_the_pf_of_an_ixgbe_as_its_two_bits_say() {
+    let (unknown, group) = ([0x52, 0x54, 0, 9, 9, 9], group(77));
+    for (unicast, multicast) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut rig = Rig::new(Model::X540, 2);
+        let (wire, host) = (Tap::default(), Tap::default());
+        rig.path.set_uplink(Box::new(wire.clone()));
+        rig.path.set_host(Box::new(host.clone()));
+        rig.path
+            .filters_mut()
+            .set_pf_promiscuous(unicast, multicast);
+        for (to, taken) in [(unknown, unicast), (group, multicast)] {
+            wire.inject(&frame(to, mac(7), 60));
+            rig.tick();
+            let got = host.left().len();
+            assert_eq!(got, usize::from(taken), "{to:x?} {unicast} {multicast}");
+            assert!(rig.frames(0).is_empty() && rig.frames(1).is_empty());
+        }
+        rig.assert_quiet();
+    }
+}
+
+#[test]
 fn g17_pause_and_lldp_stay_inside_unless_let_out() {
     let mut rig = Rig::new(Model::X550, 2);
     let wire = Tap::default();
