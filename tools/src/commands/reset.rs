@@ -104,11 +104,12 @@ fn reset(host: &Host, function: &Function, dry: bool) -> anyhow::Result<String> 
     Ok("by VFIO and through the mailbox".to_owned())
 }
 
-/// Whether its configuration space has an identity; copies of a host may be without one, and are taken at their word.
+/// Whether its configuration space answers; copies of a host may be without one, and are taken at their word. A VF's first four
+/// bytes are ones always (PCIe base specification, 9.3.4.1: its ids are the PF's to tell); its command and status never are.
 fn answers(host: &Host, function: &Function) -> bool {
     let path = format!("{}/config", host.function_path(function.at));
     match std::fs::read(host.path(&path)) {
-        Ok(bytes) => bytes.first_chunk() != Some(&[0xff; 4]),
+        Ok(bytes) => bytes.get(4..8) != Some(&[0xff; 4]),
         Err(_) => true,
     }
 }

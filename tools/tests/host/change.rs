@@ -109,7 +109,8 @@ fn a_vf_that_somebody_needs_is_not_reset_nor_are_its_neighbours() {
 fn a_vf_that_does_not_come_back_is_told() {
     let tree = trees::i82599();
     let config = format!("{}/config", Tree::device(FREE));
-    tree.write(&config, [0x86, 0x80, 0xed, 0x10]);
+    // A VF has no ids of its own, there.
+    tree.write(&config, [0xff, 0xff, 0xff, 0xff, 0, 4, 0x10, 0]);
     output(&tree, &["reset", FREE], 0);
     tree.write(&config, [0xff; 64]);
     assert!(error(&tree, &["reset", FREE], 1).contains("all ones"));
