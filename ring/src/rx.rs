@@ -282,7 +282,8 @@ impl RxRing {
     ) -> usize {
         let limit = most.min(self.posted);
         let usual = self.usual == Some(batch.dialect);
-        if limit == 0 || batch.cached() < limit || !usual {
+        // None is one less than there can be.
+        if limit.wrapping_sub(1) >= batch.cached() || !usual {
             return self.receive_slowly(batch, most);
         }
         let frames = self.take_round(batch, limit, take);

@@ -175,7 +175,7 @@ fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
     if frames == limit {
         return taken;
     }
-    taken + portable::take(ring, batch, limit - frames)
+    taken + portable::take_rest(ring, batch, limit - frames)
 }
 
 /// As the portable loop.
@@ -225,5 +225,5 @@ fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
     if frames == limit {
         return taken;
     }
-    taken + portable::put(ring, batch, entry + frames, limit - frames)
+    taken + portable::put_rest(ring, batch, entry + frames, limit - frames)
 }

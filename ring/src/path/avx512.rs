@@ -231,7 +231,7 @@ fn take(ring: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
     let (odd, lengths) = judge.look(second_words(a, b));
     if any_odd(odd, count) {
         let taken = took(ring, batch, group * 8, bytes);
-        return taken + portable::take(ring, batch, limit - taken.frames);
+        return taken + portable::take_rest(ring, batch, limit - taken.frames);
     }
     words[group] = bits([a, b]);
     index[group] = slots[group];
@@ -298,7 +298,7 @@ fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
         let (odd, lengths) = judge.look(second_words(a, b));
         if odd != 0 {
             let taken = gave(ring, group * 8, bytes);
-            return taken + portable::put(ring, batch, entry + taken.frames, limit - taken.frames);
+            return taken + portable::put_rest(ring, batch, entry + taken.frames, limit - taken.frames);
         }
         slots[group] = index[group];
         let iova = addresses.of(bits(index[group]));
@@ -322,7 +322,7 @@ fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
     let (odd, lengths) = judge.look(second_words(a, b));
     if any_odd(odd, count) {
         let taken = gave(ring, whole * 8, bytes);
-        return taken + portable::put(ring, batch, entry + taken.frames, limit - taken.frames);
+        return taken + portable::put_rest(ring, batch, entry + taken.frames, limit - taken.frames);
     }
     let lanes = lanes(count);
     let all = bits(index[whole]);

@@ -53,6 +53,20 @@ pub(crate) fn take(rx: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
     taken
 }
 
+/// [`take`], out of the way of a vector loop, which met a frame that is not plain.
+#[cold]
+#[inline(never)]
+pub(crate) fn take_rest(rx: &mut RxRing, batch: &mut Batch, limit: usize) -> Taken {
+    take(rx, batch, limit)
+}
+
+/// [`put`], out of the way of a vector loop, which met a frame that is not plain.
+#[cold]
+#[inline(never)]
+pub(crate) fn put_rest(tx: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
+    put(tx, batch, entry, limit)
+}
+
 /// Takes one plain frame, if that is what comes next; returns its length.
 #[inline(always)]
 pub(crate) fn take_one(rx: &mut RxRing, batch: &mut Batch) -> Option<u64> {
