@@ -136,6 +136,46 @@ fn a_ring_is_inside_its_region_or_refused() {
 }
 
 #[test]
+fn a_ring_is_where_its_region_and_its_offset_say() {
+    let pool = pool(POOL).expect("legal");
+    let tails = memory(4096, 0x20_0000);
+    let ring = RxRing::new(RxParams {
+        ring: memory(4096, 0x1_0000),
+        offset: 1024,
+        size: 64,
+        pool,
+        doorbell: Doorbell::in_region(&tails, 0).expect("word"),
+        dialect: Dialect::X540,
+        max_frame: 1514,
+    })
+    .expect("inside");
+    assert_eq!((ring.iova().0, ring.size()), (0x1_0000 + 1024, 64));
+}
+
+#[test]
+fn a_frame_grows_to_the_end_of_its_buffer_and_no_further() {
+    let pool = pool(POOL).expect("legal");
+    let mut batch = pool.batch(16);
+    batch.push_bytes(&[0; 60]).expect("room");
+    let mut frames = batch.frames_mut();
+    let mut frame = frames.next().expect("one");
+    let outside = |len, max| Err(FrameError::Length { len, min: 14, max });
+    assert_eq!(frame.set_len(2048), Ok(()));
+    assert_eq!(frame.data().len(), 2048);
+    assert_eq!(frame.set_len(2049), outside(2049, 2048));
+    assert_eq!(frame.set_len(usize::MAX), outside(usize::MAX, 2048));
+    assert_eq!(frame.set_len(13), outside(13, 2048));
+    assert_eq!(frame.set_len(14), Ok(()));
+    // What was headroom belongs to the frame now.
+    frame.push_front(64).expect("all of it");
+    assert_eq!(frame.set_len(2112), Ok(()));
+    assert_eq!(frame.set_len(2113), outside(2113, 2112));
+    frame.pull_front(100).expect("enough is left");
+    assert_eq!(frame.set_len(2013), outside(2013, 2012));
+    assert_eq!(frame.len(), 2012, "as it was");
+}
+
+#[test]
 fn buffers_of_a_ring_that_was_never_stopped_are_lost_and_counted() {
     let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
     toy.rx.arm().expect("enough buffers");
