@@ -135,6 +135,23 @@ fn what_a_packet_asks_of_the_card_goes_with_it() {
 }
 
 #[test]
+fn a_request_leaves_a_moved_head_where_it_is() {
+    let mut toy = toy();
+    let mut batch = toy.pool.batch(4);
+    let frame = numbered(100);
+    batch.push_bytes(&frame).expect("room");
+    for mut frame in batch.frames_mut() {
+        frame.push_front(4).expect("headroom").fill(9);
+        frame.request(TxOffload::vlan(5)).expect("legal");
+    }
+    assert_eq!(toy.tx.send(&mut batch), Ok(1));
+    let sent = toy.transmit(usize::MAX).remove(0);
+    assert_eq!(sent.bytes, [&[9; 4][..], &frame].concat());
+    assert_eq!(sent.context.0 >> 16 & 0xffff, 5);
+    assert_eq!(Dialect::X540.max_frame(), 9728, "ixgbevf.md §9.7");
+}
+
+#[test]
 fn the_words_of_the_card_are_read_from_the_last_buffer() {
     let mut toy = toy();
     let mut batch = toy.pool.batch(16);

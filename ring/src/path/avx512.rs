@@ -298,7 +298,8 @@ fn put(ring: &mut TxRing, batch: &Batch, entry: usize, limit: usize) -> Taken {
         let (odd, lengths) = judge.look(second_words(a, b));
         if odd != 0 {
             let taken = gave(ring, group * 8, bytes);
-            return taken + portable::put_rest(ring, batch, entry + taken.frames, limit - taken.frames);
+            return taken
+                + portable::put_rest(ring, batch, entry + taken.frames, limit - taken.frames);
         }
         slots[group] = index[group];
         let iova = addresses.of(bits(index[group]));
