@@ -135,6 +135,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_notice_is_one_only_without_ack_and_nack() {
+        let (ack, nack, cts) = (1 << 31, 1 << 30, 1 << 29);
+        let decode = |word: u32| Notice::decode(Word0(word));
+        assert_eq!(decode(0x0100 | cts), Notice::Look);
+        assert_eq!(decode(0x0100), Notice::Reset);
+        for word in [
+            0x0100 | cts | ack,
+            0x0100 | cts | nack,
+            0x0100 | ack,
+            5 | cts,
+        ] {
+            assert_eq!(decode(word), Notice::Unknown(word), "{word:#x}");
+        }
+        assert_eq!(decode(0x0100 | nack), Notice::Stray);
+        assert_eq!(decode(2 | nack), Notice::Stray);
+    }
+
+    #[test]
     fn requests_have_the_golden_words() {
         // ixgbevf.md §6.7: SET_VLAN add 100.
         let request = Request::new("SET_VLAN", 4, 1, &[0x64], 2);
