@@ -1,3 +1,5 @@
+use std::iter;
+
 use super::*;
 use crate::testing::Host;
 use crate::{OpenOptions, PciFunction};
@@ -227,12 +229,20 @@ fn d66_h25_a_reset_that_the_kernel_is_too_busy_for_is_asked_for_again() {
         PciError::Sys { source, .. } => source.raw_os_error(),
         other => panic!("{other}"),
     };
-    // Busy a few times, then the real answer: the file is no device.
-    sys::faults::plan(vec![Some(libc::EAGAIN); 3]);
+    // What it does before it asks for the reset, which is the last call: the file is no device.
+    sys::faults::plan(vec![None; 100]);
+    assert_eq!(errno(function.reset().unwrap_err()), Some(libc::ENOTTY));
+    let before = 100 - sys::faults::left() - 1;
+    let busy = |times| {
+        let before = iter::repeat_n(None, before);
+        sys::faults::plan(before.chain(iter::repeat_n(Some(libc::EAGAIN), times)));
+    };
+    // Busy a few times, then the real answer.
+    busy(3);
     assert_eq!(errno(function.reset().unwrap_err()), Some(libc::ENOTTY));
     assert_eq!(sys::faults::left(), 0);
     // Busy for good: it is asked a bounded number of times.
-    sys::faults::plan(vec![Some(libc::EAGAIN); 100]);
+    busy(100);
     assert_eq!(errno(function.reset().unwrap_err()), Some(libc::EAGAIN));
     assert_eq!(sys::faults::left(), 100 - RESET_TRIES as usize);
     sys::faults::plan([]);
