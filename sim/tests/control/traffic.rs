@@ -219,7 +219,7 @@ fn nothing_is_reached_after_an_unmap_returns() {
 #[test]
 fn a_sleeping_card_is_woken_by_a_doorbell() {
     let (card, mut left, mut right) = pair(Card::builder(Model::X540).threaded());
-    let mut slowest = Duration::ZERO;
+    let mut took = Vec::new();
     for number in 0..20 {
         std::thread::sleep(Duration::from_millis(5));
         let start = Instant::now();
@@ -235,9 +235,12 @@ fn a_sleeping_card_is_woken_by_a_doorbell() {
             );
             std::hint::spin_loop();
         }
-        slowest = slowest.max(start.elapsed());
+        took.push(start.elapsed());
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    // A machine may have other things to do now and then; a card that is not woken is late every time.
+    took.sort_unstable();
+    assert!(took[17] < Duration::from_millis(50), "{took:?}");
+    assert!(took[19] < Duration::from_secs(1), "{took:?}");
     card.assert_no_violations();
 }
 
