@@ -198,17 +198,17 @@ fn overload(args: &Args) -> anyhow::Result<Outcome> {
         output::json(&result)?;
     } else {
         output::line(format_args!(
-            "{} frames in a second of the receiver's CPU time, of at most {}: {:.1} %",
-            result.goodput_per_cpu,
-            result.peak_per_cpu,
-            result.share * 100.0
-        ))?;
-        output::line(format_args!(
             "{} frames in a second, of at most {}, {} offered: {:.1} %",
             result.goodput,
             result.peak,
             result.offered,
-            result.wall_share * 100.0
+            result.share * 100.0
+        ))?;
+        output::line(format_args!(
+            "{} frames in a second of the receiver's CPU time, of at most {}: {:.1} %",
+            result.goodput_per_cpu,
+            result.peak_per_cpu,
+            result.cpu_share * 100.0
         ))?;
         let accounts = &result.accounts;
         output::line(format_args!(

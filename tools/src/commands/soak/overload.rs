@@ -1,9 +1,9 @@
 //! Twice as much as the receiver can take, for as long as one likes: what still gets through, who owns to the rest, and how
 //! long the control side's calls take meanwhile.
 //!
-//! The card and the sender are threads of this process and take the receiver's CPU away, as no card made of silicon does.
-//! What is judged is therefore what the receiver gets done in a second of its own CPU time: that falls when it wastes time on frames
-//! that nobody gets, and not when the machine has other things to do. Frames per second of the wall clock are told beside it.
+//! Judged is what arrives in a second. The card and the sender are threads of this process and take the receiver's CPU away, as no
+//! card made of silicon does, so what the receiver gets done in a second of its own CPU time is told beside it: where the one
+//! is low and the other is not, the machine had other things to do.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -51,11 +51,11 @@ pub(super) struct Overload {
     /// Frames a second that arrived meanwhile.
     pub(super) goodput: u64,
     /// The one as a share of the other.
-    pub(super) wall_share: f64,
+    pub(super) share: f64,
     /// Frames that arrive in a second of the receiver's CPU time, without an overload and with one, and their share.
     pub(super) peak_per_cpu: u64,
     pub(super) goodput_per_cpu: u64,
-    pub(super) share: f64,
+    pub(super) cpu_share: f64,
     seconds: f64,
     /// Of calls that ask the PF for something, in nanoseconds.
     pub(super) control_calls: u64,
@@ -83,9 +83,9 @@ pub(super) fn run(model: Model, seed: u64, stop: &mut Stop) -> anyhow::Result<Ov
     stop.start();
     let mut result = phase(model, seed, Some(rate), |_| stop.due().is_some())?;
     result.peak = peak.goodput;
-    result.wall_share = share(result.goodput, peak.goodput);
+    result.share = share(result.goodput, peak.goodput);
     result.peak_per_cpu = peak.goodput_per_cpu;
-    result.share = share(result.goodput_per_cpu, peak.goodput_per_cpu);
+    result.cpu_share = share(result.goodput_per_cpu, peak.goodput_per_cpu);
     Ok(result)
 }
 
@@ -230,9 +230,10 @@ fn phase(
         let checker = sink.checker_mut();
         let lost = checker.close(|flow| generator.made(flow));
         let mut owned = dropped(&card, &from, &to);
-        // What the driver gave up because of a reset, the card may have taken and sent all the same.
+        // What the driver gave up because of a reset, the card may have taken and sent all the same. Never more than the driver says:
+        // a frame that neither of them knows of stays unaccounted.
         if let Some(count) = owned.get_mut(UNSENT) {
-            *count = sent.saturating_sub(taken(&card));
+            *count = (*count).min(sent.saturating_sub(taken(&card)));
         }
         report.accounts = Accounts::new(sent, lost, &checker.tally(), owned);
         drop(out);
