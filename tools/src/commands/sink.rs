@@ -143,12 +143,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         private: false,
     });
     let sink = Sink::new(checker, port.batch(2 * BURST));
-    let page = args
-        .reports
-        .html
-        .as_deref()
-        .map(PageFile::open)
-        .transpose()?;
+    let page = PageFile::wanted(args.reports.html.as_deref())?;
     let recorder = Recorder::new(
         args.reports.hlog.as_deref(),
         "vfnic sink: time from departure to arrival",

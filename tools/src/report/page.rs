@@ -326,6 +326,15 @@ pub struct PageFile {
 }
 
 impl PageFile {
+    /// The file of a report that may have been asked for.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn wanted(path: Option<&Path>) -> anyhow::Result<Option<Self>> {
+        path.map(Self::open).transpose()
+    }
+
     /// Opens `path`. What is in it stays until there is a page.
     ///
     /// # Errors

@@ -108,7 +108,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
         anyhow::Ok((log(path, args)?, log(Path::new(&other), args)?))
     });
     let logs = logs.transpose()?;
-    let file = args.html.as_deref().map(PageFile::open).transpose()?;
+    let file = PageFile::wanted(args.html.as_deref())?;
     confine::enter(Keep::Nothing);
     let delivery = deliveries(args)?;
     let round_trip = demo::round_trips(args.model, args.mode, args.rate, args.duration)?;

@@ -56,7 +56,7 @@ pub(super) struct Path {
 impl Path {
     /// The file that the report is to go to.
     pub(super) fn page_file(&self) -> anyhow::Result<Option<PageFile>> {
-        self.html.as_deref().map(PageFile::open).transpose()
+        PageFile::wanted(self.html.as_deref())
     }
 }
 

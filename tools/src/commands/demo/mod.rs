@@ -87,12 +87,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 /// When the card, a port or the log file cannot be had, or a queue ends.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
     let live = LiveLine::new(args.json);
-    let page = args
-        .reports
-        .html
-        .as_deref()
-        .map(PageFile::open)
-        .transpose()?;
+    let page = PageFile::wanted(args.reports.html.as_deref())?;
     let (summary, progress) = traffic(&args, |text| live.show(text))?;
     drop(live);
     if let Some(page) = page {

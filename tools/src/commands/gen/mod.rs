@@ -127,12 +127,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     }
     warn_of_source(&args, port);
     let feed = Feed::new(&args, port, capture);
-    let page = args
-        .reports
-        .html
-        .as_deref()
-        .map(PageFile::open)
-        .transpose()?;
+    let page = PageFile::wanted(args.reports.html.as_deref())?;
     let recorder = Recorder::new(
         args.reports.hlog.as_deref(),
         "vfnic gen: gaps between departures",
