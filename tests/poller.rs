@@ -112,8 +112,8 @@ fn an_idle_poller_sleeps_and_the_first_frame_wakes_it() {
         delays.push(delay);
     }
     delays.sort_unstable();
-    // The bar is 200 µs; the median is not disturbed by neighbours of the test.
-    assert!(delays[10] < Duration::from_micros(1000), "{delays:?}");
+    // The bar is 200 µs, and benches show it; whoever looks only now and then is later than this.
+    assert!(delays[10] < Duration::from_millis(5), "{delays:?}");
     drop((poller, left, right));
     card.assert_no_violations();
 }

@@ -33,7 +33,7 @@ for_every_model! {
         assert!(clock.now() - told <= Duration::from_millis(10), "somebody waited");
         left.port.stop(Vec::new()).expect("it is over already");
         assert!(matches!(left.port.close(), Ok(())));
-        assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
         drop((left.pairs, left.batch, batch));
         // The neighbour is none the worse, and a new owner can have the device when it is back.
         card.pf().return_vf(0).expect("there");
@@ -67,7 +67,7 @@ for_every_model! {
             Port::from_function(function, PortConfig::default()),
             Err(Error::Gone { .. } | Error::Pci(vfnic_hw::PciError::Gone { .. }))
         ));
-        assert!(begin.elapsed() < Duration::from_millis(100));
+        assert!(begin.elapsed() < Duration::from_secs(1));
     }
 }
 
@@ -109,7 +109,7 @@ fn a_sleeping_poller_is_woken_when_the_device_goes() {
         .expect_err("the device is gone");
     assert!(matches!(error, Error::Queue(QueueError::Gone)), "{error}");
     assert!(
-        begin.elapsed() < Duration::from_millis(400),
+        begin.elapsed() < Duration::from_secs(2),
         "{:?}",
         begin.elapsed()
     );

@@ -5,13 +5,16 @@
 
 mod pcap;
 mod peer;
+mod reader;
+mod socket;
 mod tap;
 
 use std::fmt;
 
 pub use self::pcap::{Pace, PcapError, PcapPlayer, PcapRecorder};
 pub use self::peer::{Peer, Reflector, pair};
-pub use self::tap::{Socket, Tap};
+pub use self::socket::Socket;
+pub use self::tap::Tap;
 
 /// The far end of one of the card's outer ports.
 pub trait Port: Send + fmt::Debug {

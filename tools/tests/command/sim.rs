@@ -140,6 +140,33 @@ fn two_served_cards_share_a_wire() {
 }
 
 #[test]
+fn sigterm_ends_it_while_it_waits_for_the_other_end() {
+    let dir = std::env::temp_dir().join(format!("vfnic-{}-lonely", std::process::id()));
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vfnic"))
+        .args(["sim", "serve", "--model", "x540", "--socket-dir"])
+        .arg(dir.join("card"))
+        .arg("--uplink")
+        .arg(format!("peer:{}", dir.join("wire").display()))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the command starts");
+    let name = dir.join("wire/wire.sock");
+    let until = |what: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !what() {
+            assert!(Instant::now() < deadline, "not within 20 s");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    until(&|| name.exists());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    until(&|| !name.exists());
+    assert!(child.wait().expect("it ends").success());
+    let _ = std::fs::remove_dir_all(&dir);
+}
+
+#[test]
 fn what_leaves_by_the_wire_is_captured() {
     let file = std::env::temp_dir().join(format!("vfnic-{}-left.pcap", std::process::id()));
     let mut served = Served::start("pcap", &["--uplink", &format!("pcap:,{}", file.display())]);

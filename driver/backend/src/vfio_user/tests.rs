@@ -451,7 +451,7 @@ fn a_server_that_dies_looks_like_a_device_that_was_pulled() {
     assert!(function.enable_vectors(&[Event::new().unwrap()]).is_err());
     drop(region);
     drop(function);
-    assert!(start.elapsed() < Duration::from_millis(100));
+    assert!(start.elapsed() < Duration::from_secs(1));
 }
 
 #[test]

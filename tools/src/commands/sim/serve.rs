@@ -104,10 +104,10 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         .threaded()
         .build()?;
     let card = Arc::new(card);
-    if let Some(port) = args.uplink.connect(&card)? {
+    if let Some(port) = args.uplink.connect(&card, &told)? {
         card.set_uplink(port);
     }
-    if let Some(port) = args.host.connect(&card)? {
+    if let Some(port) = args.host.connect(&card, &told)? {
         card.set_host(port);
     }
     let mut functions = CardVf::all(&card);
@@ -145,7 +145,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<Outcome> {
         args.model, args.vfs
     ))?;
 
-    // Until a signal comes.
+    // Until a signal comes; one that came while a peer was waited for is still there.
     let _ = told.read(&mut [0]);
     drop(control);
     drop(server);

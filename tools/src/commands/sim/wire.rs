@@ -11,6 +11,7 @@
 )]
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -65,8 +66,12 @@ impl FromStr for Wire {
 }
 
 impl Wire {
-    /// Connects it; a peer is waited for.
-    pub(super) fn connect(&self, card: &Card) -> anyhow::Result<Option<Box<dyn Port>>> {
+    /// Connects it. A peer is waited for until `stop` becomes readable.
+    pub(super) fn connect(
+        &self,
+        card: &Card,
+        stop: &impl AsFd,
+    ) -> anyhow::Result<Option<Box<dyn Port>>> {
         let notifier = card.notifier();
         let wake = move || notifier.notify();
         let port: Box<dyn Port> = match self {
@@ -84,8 +89,11 @@ impl Wire {
                     .with_context(|| format!("cannot make {}", dir.display()))?;
                 let path = dir.join("wire.sock");
                 log::info!("waiting for a card at the other end of {}", path.display());
-                let socket = Socket::open(&path)
+                let socket = Socket::open(&path, stop)
                     .with_context(|| format!("no wire at {}", path.display()))?;
+                let Some(socket) = socket else {
+                    return Ok(None);
+                };
                 socket.wake_with(wake);
                 Box::new(socket)
             }

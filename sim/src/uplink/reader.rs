@@ -1,0 +1,84 @@
+//! A thread that reads frames from a file descriptor.
+
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use vfnic_hw::Event;
+
+use super::peer::Pipe;
+
+/// Frames held for the card; the host's stack or the other card waits or drops beyond that.
+pub(super) const HELD: usize = 1024;
+
+/// Longest frame taken from outside, in bytes.
+const LONGEST: usize = 16_384;
+
+/// A thread that reads frames from a file descriptor into a pipe, so that a sleeping card can be woken.
+pub(super) struct Reader {
+    stop: Event,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Reads from `fd` until it is dropped or the other end closes.
+    pub(super) fn start(name: &str, fd: Arc<OwnedFd>, pipe: Arc<Pipe>) -> io::Result<Self> {
+        let stop = Event::new()?;
+        let told = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name(format!("vfnic-{name}"))
+            .spawn(move || read(&fd, &told, &pipe))?;
+        Ok(Self {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop.signal();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read(fd: &OwnedFd, stop: &Event, pipe: &Pipe) {
+    let mut buffer = vec![0; LONGEST];
+    loop {
+        let mut fds = [
+            PollFd::new(fd, PollFlags::IN),
+            PollFd::new(stop, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        if !fds[1].revents().is_empty() {
+            return;
+        }
+        match rustix::io::read(fd, &mut buffer) {
+            // A socket's other end has closed.
+            Ok(0) => return,
+            // A full pipe drops, as a full queue of a wire would.
+            Ok(len) => {
+                let _ = pipe.push(&buffer[..len]);
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // A TAP that was taken down or removed.
+            Err(Errno::IO | Errno::BADFD) => return,
+            Err(_) => {}
+        }
+    }
+}
