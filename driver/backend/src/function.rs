@@ -48,7 +48,7 @@ impl FileExt for Config<'_> {
 )]
 fn allowed(len: usize) -> io::Result<usize> {
     #[cfg(test)]
-    if let Some(error) = sys::faults::next() {
+    if let Some(error) = crate::testing::calls::next() {
         return match error.raw_os_error() {
             // No error: a short call.
             Some(0) => Ok(len.min(1)),

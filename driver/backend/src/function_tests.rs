@@ -1,7 +1,7 @@
 use std::iter;
 
 use super::*;
-use crate::testing::Host;
+use crate::testing::{Host, calls};
 use crate::{OpenOptions, PciFunction};
 
 /// A file in place of a function: 256 bytes of config space at 4096, a register file at 0.
@@ -191,19 +191,19 @@ fn d64_config_space_that_reads_short_or_not_at_all_is_an_error() {
     function.read_config(0, &mut good).unwrap();
     // Interrupted, and one byte a call: it goes on until it has all.
     let in_pieces = [libc::EINTR, 0, libc::EINTR, libc::EINTR, 0, 0].map(Some);
-    sys::faults::plan(in_pieces);
+    calls::plan(in_pieces);
     let mut data = [0xa5; 4];
     function.read_config(0, &mut data).unwrap();
-    assert_eq!((data, sys::faults::left()), (good, 0));
-    sys::faults::plan(in_pieces);
+    assert_eq!((data, calls::left()), (good, 0));
+    calls::plan(in_pieces);
     function.write_config(64, &[1, 2, 3, 4]).unwrap();
-    assert_eq!(sys::faults::left(), 0);
+    assert_eq!(calls::left(), 0);
     function.read_config(64, &mut data).unwrap();
     assert_eq!(data, [1, 2, 3, 4]);
     // Anything else is the caller's to know, with its number, also in the middle.
     for plan in [&[libc::EIO][..], &[0, libc::EIO], &[libc::EINTR, libc::EIO]] {
         for write in [false, true] {
-            sys::faults::plan(plan.iter().copied().map(Some));
+            calls::plan(plan.iter().copied().map(Some));
             let result = match write {
                 false => function.read_config(0, &mut data),
                 true => function.write_config(64, &data),
@@ -212,12 +212,12 @@ fn d64_config_space_that_reads_short_or_not_at_all_is_an_error() {
                 panic!("{plan:?}: {result:?}")
             };
             assert_eq!(source.raw_os_error(), Some(libc::EIO), "{plan:?}");
-            assert_eq!(sys::faults::left(), 0);
+            assert_eq!(calls::left(), 0);
         }
     }
-    sys::faults::plan([Some(libc::EIO)]);
+    calls::plan([Some(libc::EIO)]);
     assert!(function.set_bus_master(true).is_err());
-    sys::faults::plan([]);
+    calls::plan([]);
 }
 
 #[test]
@@ -230,20 +230,20 @@ fn d66_h25_a_reset_that_the_kernel_is_too_busy_for_is_asked_for_again() {
         other => panic!("{other}"),
     };
     // What it does before it asks for the reset, which is the last call: the file is no device.
-    sys::faults::plan(vec![None; 100]);
+    calls::plan(vec![None; 100]);
     assert_eq!(errno(function.reset().unwrap_err()), Some(libc::ENOTTY));
-    let before = 100 - sys::faults::left() - 1;
+    let before = 100 - calls::left() - 1;
     let busy = |times| {
         let before = iter::repeat_n(None, before);
-        sys::faults::plan(before.chain(iter::repeat_n(Some(libc::EAGAIN), times)));
+        calls::plan(before.chain(iter::repeat_n(Some(libc::EAGAIN), times)));
     };
     // Busy a few times, then the real answer.
     busy(3);
     assert_eq!(errno(function.reset().unwrap_err()), Some(libc::ENOTTY));
-    assert_eq!(sys::faults::left(), 0);
+    assert_eq!(calls::left(), 0);
     // Busy for good: it is asked a bounded number of times.
     busy(100);
     assert_eq!(errno(function.reset().unwrap_err()), Some(libc::EAGAIN));
-    assert_eq!(sys::faults::left(), 100 - RESET_TRIES as usize);
-    sys::faults::plan([]);
+    assert_eq!(calls::left(), 100 - RESET_TRIES as usize);
+    calls::plan([]);
 }

@@ -7,7 +7,7 @@
 //!
 //! # Of the libraries for this
 //!
-//! Numbers and structures come from `vfio-bindings` and `iommufd-bindings`; the calls are made here, in one file. The
+//! Numbers and structures come from `vfio-bindings` and `iommufd-bindings`; the calls are made here, in one module. The
 //! layer above them, `vfio-ioctls` 0.10 (and `iommufd-ioctls` 0.4), does not serve:
 //! * it ends the life of a container's mappings with the last *device*, here memory may outlive the device that used it;
 //! * its `Drop` panics when the device has gone from sysfs or the kernel refuses, which is when a VF is taken away;
