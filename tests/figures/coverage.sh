@@ -23,7 +23,8 @@ mkdir "$profiles"
 # Only the workspace's crates are instrumented, and only for them does the compiler take the flag that counts branches,
 # which is not a stable one yet.
 wrapper=$target/rustc
-printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec "$@" -Cinstrument-coverage -Zcoverage-options=branch\n' >"$wrapper.new"
+printf '#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec "$@" -Cinstrument-coverage -Zcoverage-options=branch %s\n' \
+  -Cllvm-args=-runtime-counter-relocation >"$wrapper.new"
 chmod +x "$wrapper.new"
 mv "$wrapper.new" "$wrapper"
 export RUSTC_WORKSPACE_WRAPPER=$wrapper CARGO_TARGET_DIR=$target CARGO_INCREMENTAL=0
@@ -31,8 +32,9 @@ export CARGO_PROFILE_DEV_DEBUG=0
 
 built=$target/built.json
 cargo test --workspace --tests --no-run --message-format=json >"$built"
-# Processes of one program add to one of four files: there are thousands of processes.
-export LLVM_PROFILE_FILE=$profiles/%4m.profraw
+# Processes of one program count in one of four files, which they have mapped from their start: there are thousands of
+# them, and those that may open nothing at their end, or are killed, count too.
+export LLVM_PROFILE_FILE=$profiles/%c%4m.profraw
 cargo test --workspace --tests --no-fail-fast || echo 'coverage: some tests failed; the figures are of what ran' >&2
 
 mapfile -t programs < <(sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' "$built" | sort -u)

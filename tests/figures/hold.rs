@@ -34,7 +34,7 @@ impl Share {
 /// The crate that a source file counts for; nothing for tests and what only they use.
 fn counts_for(file: &str) -> Option<&'static str> {
     let name = file.rsplit('/').next().unwrap_or(file);
-    if name.ends_with("tests.rs") || name == "fake.rs" {
+    if name.ends_with("tests.rs") || name == "fake.rs" || file.contains("/testing/") {
         return None;
     }
     // The longer paths first: two crates are inside a third one's directory.
