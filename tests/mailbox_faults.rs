@@ -93,6 +93,37 @@ for_every_model! {
         }
     }
 
+    fn m2_a_call_is_over_in_time_however_many_late_answers_it_needs(model) {
+        let card = card(model, 1);
+        card.pf().set_vf_trust(0, true).expect("there");
+        let port = common::open(&card, 0, PortConfig::default());
+        let own = |last| vfnic::MacAddr([2, 0, 0, 0, 0, last]);
+        for last in 1..=3 {
+            // Not every PF grants as many.
+            let _ = port.add_mac(own(last));
+        }
+        card.faults().add(Rule::new(Point::MailboxReply, Action::Delay(400 * MS)));
+        let clock = card.clock();
+        let timed = |call: &dyn Fn() -> Result<(), Error>| {
+            let begin = clock.now();
+            let result = call();
+            (result, clock.now() - begin)
+        };
+        // One answer is in time.
+        let (result, took) = timed(&|| port.add_vlan(7));
+        result.expect("it answers");
+        assert!((400 * MS..1000 * MS).contains(&took), "{took:?}");
+        let (_, took) = timed(&|| port.remove_mac(own(1)));
+        assert!(took <= 1000 * MS, "{took:?}");
+        // With a recovery before it, or in its place.
+        let (_, took) = timed(&|| port.add_vlan(8));
+        assert!(took <= 1000 * MS, "{took:?}");
+        let (_, took) = timed(&|| port.start().map(drop));
+        assert!(took <= 5000 * MS, "{took:?}");
+        drop(port);
+        card.assert_no_violations();
+    }
+
     fn m7_a_buffer_that_the_pf_never_gives_is_an_error_within_the_bound(model) {
         let card = card(model, 1);
         card.faults().add(Rule::new(Point::MailboxLock, Action::Drop));

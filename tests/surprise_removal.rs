@@ -45,6 +45,24 @@ for_every_model! {
         card.assert_no_violations();
     }
 
+    fn d50_a_port_with_traffic_wants_to_be_looked_after_so_often_that_it_is_told_in_time(model) {
+        let card = card(model, 2);
+        let mut left = Station::new(&card, 0, PortConfig::default());
+        let right = Station::new(&card, 1, PortConfig::default());
+        left.run(&card, Duration::from_secs(1));
+        let pause = |station: &Station| station.port.poll_control().expect("there");
+        assert_eq!(pause(&left), Duration::from_millis(100), "nothing goes on");
+        left.send(&[frame(right.mac(), left.mac(), 1, 64)]);
+        assert!(pause(&left) <= Duration::from_millis(5), "frames pass");
+        // Not only while they do: a burst may be followed by the next.
+        card.run_for(Duration::from_millis(50));
+        assert!(pause(&left) <= Duration::from_millis(5));
+        card.run_for(Duration::from_millis(100));
+        assert_eq!(pause(&left), Duration::from_millis(100), "it is over");
+        drop((left, right));
+        card.assert_no_violations();
+    }
+
     fn removal_while_recovering_ends_the_recovery(model) {
         let card = card(model, 1);
         let mut left = Station::new(&card, 0, PortConfig::default());

@@ -67,6 +67,9 @@ pub(crate) struct Control {
     pub(crate) lost_queue: Option<Duration>,
     /// When counters were last read, and the queues last looked at.
     pub(crate) looked: Duration,
+    /// Frames that had moved at the last look, and when that was more than before.
+    pub(crate) frames: u64,
+    pub(crate) frames_at: Option<Duration>,
     pub(crate) hang: crate::port::watch::HangWatch,
 }
 
@@ -99,6 +102,8 @@ impl Control {
             fresh: false,
             lost_queue: None,
             looked: Duration::ZERO,
+            frames: 0,
+            frames_at: None,
             hang: crate::port::watch::HangWatch::default(),
         }
     }
@@ -146,7 +151,7 @@ impl Control {
         let mut was = false;
         let waited = io
             .ticker
-            .poll_until(Patience::new(Duration::from_millis(20), limit), || {
+            .poll_until(Patience::new(Duration::from_millis(10), limit), || {
                 let state = self.mailbox.pf_state(io.regs)?;
                 was |= state.in_reset;
                 // Neither bit in one read (ixgbevf.md §14.1 step 4). The mark of a finished reset may be from long

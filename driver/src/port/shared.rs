@@ -179,6 +179,14 @@ impl Shared {
             .map_or((0, 0), |pair| (pair.tx.packets(), pair.tx.ring_full()))
     }
 
+    /// Frames that the queues of this start have received and taken to send.
+    pub(crate) fn frames_moved(&self) -> u64 {
+        lock(&self.pair_stats)
+            .iter()
+            .map(|pair| pair.rx.packets().wrapping_add(pair.tx.packets()))
+            .fold(0, u64::wrapping_add)
+    }
+
     /// Every counter of the queues, former starts included.
     pub(crate) fn each_queue_counter(&self, mut tell: impl FnMut(String, u64)) {
         let retired = lock(&self.retired);
@@ -201,17 +209,29 @@ impl Shared {
         }
     }
 
-    /// The control state, for a request of the application's. While a recovery is under way it is helped along for
-    /// `patience`; if it is still going on then, `what` was not done.
+    /// The control state, for a request of the application's, which is over within the time for one message however many it
+    /// takes. While a recovery is under way it is helped along for a part of that; if it is still going on then, `what`
+    /// was not done.
     pub(crate) fn with_control<R>(
         self: &Arc<Self>,
         what: &'static str,
         work: impl AsyncFnOnce(&mut Control) -> Result<R, Error>,
     ) -> Result<R, Error> {
+        self.with_control_for(self.config.mailbox_timeout, what, work)
+    }
+
+    /// The same for what takes long: it is over within `limit`.
+    pub(crate) fn with_control_for<R>(
+        self: &Arc<Self>,
+        limit: Duration,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut Control) -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let mut slot = self.slot();
+        let begin = self.ticker.now();
         if let Slot::Recovering { since, .. } = *slot {
-            // TIMEOUT: as long as one request may take.
-            self.drive_recovery(&mut slot, self.config.mailbox_timeout)?;
+            // TIMEOUT: several times what a recovery takes whose PF answers. The rest is for what was asked.
+            self.drive_recovery(&mut slot, limit / 4)?;
             if matches!(*slot, Slot::Recovering { .. }) {
                 return Err(Error::Recovering {
                     device: self.device.name.clone(),
@@ -223,7 +243,10 @@ impl Shared {
         let Slot::Idle(control) = &mut *slot else {
             return Err(self.closed());
         };
+        let spent = self.ticker.now().saturating_sub(begin);
+        self.ticker.limit_all(Some(limit.saturating_sub(spent)));
         let result = crate::wait::block_on(&self.ticker, work(control));
+        self.ticker.limit_all(None);
         if let Err(Error::Gone { .. }) = result
             && self.lost_touch(&mut slot)
         {

@@ -34,7 +34,8 @@ pub(super) fn program_port(device: &Device, config: &PortConfig, pairs: u16) -> 
 }
 
 impl Port {
-    /// Starts the queues. Each pair can be moved to a thread of its own; frames pass as soon as the link is up.
+    /// Starts the queues. Each pair can be moved to a thread of its own; frames pass as soon as the link is up. Takes at
+    /// most [`open_timeout`](crate::PortConfig::open_timeout).
     ///
     /// # Errors
     ///
@@ -44,7 +45,8 @@ impl Port {
     pub fn start(&self) -> Result<Vec<QueuePair>, Error> {
         let shared = &self.shared;
         let device = &shared.device;
-        let pairs = shared.with_control("starting", async |control| {
+        let limit = shared.config.open_timeout;
+        let pairs = shared.with_control_for(limit, "starting", async |control| {
             if shared.run().is_some() {
                 return Err(Error::State {
                     device: device.name.clone(),

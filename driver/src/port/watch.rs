@@ -19,6 +19,9 @@ const SLICE: Duration = Duration::from_millis(10);
 const LEAST: Duration = Duration::from_millis(1);
 /// How often to call when nothing is going on (ixgbevf.md §14.4).
 const IDLE: Duration = Duration::from_millis(100);
+/// And while frames pass. A device that goes away says nothing, and the data path reads no register that could tell: this
+/// is what keeps an application from waiting on a device that is gone for more than 10 ms.
+const BUSY: Duration = Duration::from_millis(4);
 /// How long a message of the PF's may keep a call waiting for the buffer; it is looked at again in the next.
 const COLLECT: Duration = Duration::from_millis(2);
 /// Least time between two resets for the sake of a queue that is off.
@@ -100,7 +103,7 @@ impl Shared {
         let bus_error = self.outside_events();
         if let Slot::Idle(control) = &mut *slot {
             match block_on(&self.ticker, self.watch(control, bus_error)) {
-                Ok(None) => return Ok(IDLE),
+                Ok(None) => return Ok(self.pause(control)),
                 Ok(Some(cause)) => self.begin_recovery(&mut slot, cause),
                 Err(error) => {
                     if !self.lost_touch(&mut slot) {
@@ -123,10 +126,22 @@ impl Shared {
                 {
                     return Err(error);
                 }
-                Ok(IDLE)
+                Ok(BUSY)
             }
             // Long waits are not slept through in here, so that the caller can do something else meanwhile.
             _ => Ok(self.ticker.until_due().clamp(LEAST, IDLE)),
+        }
+    }
+
+    /// How soon to look again. Traffic is over when no frame has passed for as long as an idle port is left alone.
+    fn pause(&self, control: &mut Control) -> Duration {
+        let (now, frames) = (self.ticker.now(), self.frames_moved());
+        if frames != control.frames {
+            (control.frames, control.frames_at) = (frames, Some(now));
+        }
+        match control.frames_at {
+            Some(last) if now.saturating_sub(last) < IDLE => BUSY,
+            _ => IDLE,
         }
     }
 
