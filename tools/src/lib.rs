@@ -12,6 +12,7 @@ pub mod commands;
 pub mod confine;
 pub mod cpu;
 pub mod device;
+mod dice;
 pub mod drops;
 pub mod host;
 pub mod live;

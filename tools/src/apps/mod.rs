@@ -13,5 +13,6 @@ mod tally;
 pub use clock::monotonic;
 pub(crate) use command::Command;
 pub use port::{Ports, counters};
+pub(crate) use stop::has_signal;
 pub use stop::{End, Stop};
 pub use tally::{Meter, per_second, round};

@@ -90,9 +90,14 @@ impl Stop {
 /// Whether whoever started this process had it ignore a signal.
 fn is_ignored(number: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    has_signal(&status, "SigIgn:", number)
+}
+
+/// Whether the set of signals called `set` in a process's status has signal `number`.
+pub(crate) fn has_signal(status: &str, set: &str, number: i32) -> bool {
     let mask = status
         .lines()
-        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .find_map(|line| line.strip_prefix(set))
         .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
     // Signal 1 is bit 0.
     mask.is_some_and(|mask| mask >> (number - 1) & 1 == 1)
@@ -101,6 +106,14 @@ fn is_ignored(number: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_of_signals_has_those_whose_bit_is_set() {
+        let status = "SigIgn:\tffffffffffffffff\nSigCgt:\t0000000000004002\n";
+        let caught = |number| has_signal(status, "SigCgt:", number);
+        assert!(caught(15) && caught(2) && !caught(1) && !caught(16));
+        assert!(!has_signal("", "SigCgt:", 15));
+    }
 
     #[test]
     fn time_ends_a_run() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::run::{refuses, succeeds};
+use crate::run::{refuses, succeeds, vfnic};
 
 #[test]
 fn the_ring_bench_prints_every_row_asked_for_with_all_its_fields() {
@@ -211,6 +211,47 @@ fn an_unattended_ring_takes_what_it_has_descriptors_for() {
             "{model}: {row}"
         );
     }
+}
+
+#[test]
+fn everything_that_is_bounded_is_timed() {
+    let output = vfnic(&[
+        "bench", "bounds", "--model", "x550", "--repeat", "1", "--seed", "3", "--json",
+    ]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let rows = report["rows"].as_array().expect("rows");
+    let mut good = true;
+    for row in rows {
+        let number = |value: &Value| value.as_u64().expect("a number");
+        assert!(number(&row["times"]) > 0, "{row}");
+        let took = &row["took_ns"];
+        assert!(number(&took["min"]) > 0, "{row}");
+        assert!(number(&took["p50"]) <= number(&took["p99"]), "{row}");
+        assert!(number(&took["p99"]) <= number(&took["max"]), "{row}");
+        // On a busy machine it may have been.
+        let ok = number(&took["max"]) <= number(&row["bound_ns"]);
+        assert_eq!(row["ok"], ok, "{row}");
+        good &= ok;
+    }
+    assert_eq!(output.status.code(), Some(i32::from(!good)), "{report}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    for (bound, on, nanoseconds) in [
+        ("sigterm", "sim serve", 1_000_000_000_u64),
+        ("sigterm", "fwd", 1_000_000_000),
+        ("removal", "x550", 10_000_000),
+        ("mailbox", "x550", 1_000_000_000),
+        ("open", "x550", 5_000_000_000),
+        ("reset", "x550", 100_000_000),
+        ("drop", "x550", 100_000_000),
+    ] {
+        let row = rows
+            .iter()
+            .find(|row| row["bound"] == bound && row["on"] == on);
+        let row = row.unwrap_or_else(|| panic!("no {bound} on {on}: {report}"));
+        assert_eq!(row["bound_ns"], nanoseconds);
+    }
+    refuses(&["bench", "bounds", "--repeat", "0"], 2, "repeat");
+    refuses(&["bench", "bounds", "--bound", "patience"], 2, "patience");
 }
 
 #[test]

@@ -221,6 +221,7 @@ fn every_command_that_goes_on_for_long_is_confined() {
         "bench throughput --duration 1m",
         "bench rfc2544 --trial 1m",
         "bench latency --duration 1m",
+        "bench bounds --bound drop --repeat 100000",
         &serve,
     ] {
         let arguments: Vec<&str> = command.split(' ').collect();

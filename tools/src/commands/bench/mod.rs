@@ -1,6 +1,7 @@
 //! `vfnic bench`: what the driver costs, and what passes between two VFs.
 
 mod back_to_back;
+mod bounds;
 mod latency;
 mod rfc2544;
 mod rig;
@@ -28,6 +29,7 @@ enum Command {
     Throughput(throughput::Args),
     Rfc2544(rfc2544::Args),
     BackToBack(back_to_back::Args),
+    Bounds(bounds::Args),
 }
 
 /// Runs it.
@@ -43,5 +45,6 @@ pub fn run(args: &Args) -> anyhow::Result<Outcome> {
         Command::Throughput(args) => throughput::run(args),
         Command::Rfc2544(args) => rfc2544::run(args),
         Command::BackToBack(args) => back_to_back::run(args),
+        Command::Bounds(args) => bounds::run(args),
     }
 }

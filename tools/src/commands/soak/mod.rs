@@ -1,7 +1,6 @@
 //! `vfnic soak`: traffic and trouble on simulated cards for as long as one likes, every frame accounted for.
 
 mod books;
-mod dice;
 mod guard;
 mod overload;
 mod station;
@@ -26,7 +25,7 @@ use crate::confine::{self, Keep};
 use crate::live::LiveLine;
 use crate::output;
 
-use dice::Dice;
+use crate::dice::Dice;
 use world::World;
 
 /// Sends random traffic through simulated cards while things go wrong, and accounts for every frame
@@ -247,7 +246,7 @@ fn round(
             args.fault_every / 2,
             args.fault_every + args.fault_every / 2,
         );
-        if let Err(error) = world.episode(next) {
+        if let Err(error) = world.episode(next, || stop.due().is_some()) {
             eprintln!("{}", world.position());
             return Err(error);
         }

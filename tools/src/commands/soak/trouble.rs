@@ -11,9 +11,9 @@ use vfnic_hw::{Family, Model};
 use vfnic_sim::data::{Completion, Fault, Point as DataPoint};
 use vfnic_sim::{Action, Point, Rule, VfLink};
 
-use super::dice::Dice;
 use super::station::{VLAN, most_queues};
 use super::world::World;
+use crate::dice::Dice;
 
 /// One kind of trouble.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

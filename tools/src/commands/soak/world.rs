@@ -8,9 +8,9 @@ use vfnic_hw::Model;
 use vfnic_sim::{Card, ViolationKind};
 
 use super::books::Books;
-use super::dice::Dice;
 use super::station::{KINDS, Station, most_queues};
 use super::trouble::{self, Trouble};
+use crate::dice::Dice;
 use crate::traffic::frame::body_block;
 use crate::traffic::{CheckerConfig, FrameSizes, Generator, GeneratorConfig, Identity};
 
@@ -127,10 +127,14 @@ impl World {
         u64::try_from(self.card.clock().now().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Traffic of about `frames` frames, then something that goes wrong in the middle of more of it, then the books.
-    pub(super) fn episode(&mut self, frames: u64) -> anyhow::Result<()> {
+    /// Traffic of about `frames` frames, then something that goes wrong in the middle of more of it, then the books. When it
+    /// is `over` before that, only the books are left.
+    pub(super) fn episode(&mut self, frames: u64, over: impl Fn() -> bool) -> anyhow::Result<()> {
         let mut sent = 0;
         while sent < frames {
+            if over() {
+                return self.settle(None);
+            }
             sent += self.traffic()?;
             if self.step.is_multiple_of(16) {
                 let time = Duration::from_micros(self.dice.between(1, 2_000));
@@ -152,7 +156,7 @@ impl World {
         self.tell(format!("{trouble:?} mended"));
         trouble.mend(self, vf)?;
         self.recover(&format!("{trouble:?} on VF {vf}"))?;
-        self.settle(trouble)
+        self.settle(Some(trouble))
     }
 
     /// One step: some send, the card works, all receive. Returns how many frames were sent.
@@ -223,7 +227,7 @@ impl World {
     }
 
     /// Sends nothing new until nothing is under way, then closes the books.
-    fn settle(&mut self, trouble: Trouble) -> anyhow::Result<()> {
+    fn settle(&mut self, trouble: Option<Trouble>) -> anyhow::Result<()> {
         let begin = self.card.clock().now();
         let mut quiet = 0;
         loop {
@@ -251,7 +255,7 @@ impl World {
             }
             if self.card.clock().now() - begin > 2 * PATIENCE {
                 let stations: Vec<_> = self.stations.iter().map(Station::describe).collect();
-                bail!("no rest after {trouble:?}: {}", stations.join("; "));
+                bail!("no rest after {}: {}", after(trouble), stations.join("; "));
             }
         }
         for station in &self.stations {
@@ -262,7 +266,7 @@ impl World {
     }
 
     /// No breach of the hardware's rules but those that come with a trouble nobody can foresee.
-    fn violations(&self, trouble: Trouble) -> anyhow::Result<()> {
+    fn violations(&self, trouble: Option<Trouble>) -> anyhow::Result<()> {
         let worse: Vec<String> = self
             .card
             .take_violations()
@@ -274,13 +278,18 @@ impl World {
                 }
                 // What was ordered.
                 ViolationKind::DmaFault { .. } => {
-                    !matches!(trouble, Trouble::ReadRefused | Trouble::WriteRefused)
+                    !matches!(trouble, Some(Trouble::ReadRefused | Trouble::WriteRefused))
                 }
                 _ => true,
             })
             .map(|violation| violation.to_string())
             .collect();
-        ensure!(worse.is_empty(), "after {trouble:?}: {}", worse.join("; "));
+        ensure!(
+            worse.is_empty(),
+            "after {}: {}",
+            after(trouble),
+            worse.join("; ")
+        );
         Ok(())
     }
 
@@ -291,6 +300,10 @@ impl World {
         }
         Ok(self.books)
     }
+}
+
+fn after(trouble: Option<Trouble>) -> String {
+    trouble.map_or_else(|| "traffic".to_owned(), |trouble| format!("{trouble:?}"))
 }
 
 /// Lengths to go through, in bytes with CRC: many short ones, all sorts, some of the longest.
