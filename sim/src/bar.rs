@@ -6,17 +6,18 @@ use std::sync::Arc;
 use vfnic_hw::regs::{igbvf, ixgbevf};
 use vfnic_hw::{Doorbell, DoorbellSink, Family, Mmio, PciError};
 
+use crate::per_vf::VfId;
 use crate::shared::Shared;
 use crate::vf::{BAR_LEN, Direction, Tails};
 
 /// BAR 0 of one VF.
 pub(crate) struct Bar {
     card: Arc<Shared>,
-    vf: usize,
+    vf: VfId,
 }
 
 impl Bar {
-    pub(crate) const fn new(card: Arc<Shared>, vf: usize) -> Self {
+    pub(crate) const fn new(card: Arc<Shared>, vf: VfId) -> Self {
         Self { card, vf }
     }
 
@@ -82,7 +83,7 @@ impl Mmio for Bar {
 struct Bell {
     card: Arc<Shared>,
     tails: Arc<Tails>,
-    vf: usize,
+    vf: VfId,
     direction: Direction,
     queue: usize,
 }
@@ -110,7 +111,7 @@ impl DoorbellSink for Bell {
 /// A register that is no tail, rung all the same: an ordinary write.
 struct Plain {
     card: Arc<Shared>,
-    vf: usize,
+    vf: VfId,
     offset: u32,
 }
 

@@ -14,12 +14,13 @@ use crate::data::{Completion, DataPath, VfStats, WireStats};
 use crate::fault::{FaultPlan, Faults, Rule};
 use crate::function::SimFunction;
 use crate::iommu::SimSpace;
+use crate::per_vf::PerVf;
 use crate::pf::{Pf, PfState};
 use crate::run::{self, Waker};
 use crate::shared::Shared;
 use crate::state::{CardState, Control};
 use crate::uplink::Port;
-use crate::vf::{QUEUES, Vf, Words, pool};
+use crate::vf::{Direction, QUEUES, Vf, Words, narrow};
 use crate::violation::{Violation, Violations};
 
 /// A simulated card: a PF, its VFs, the switch between them.
@@ -66,7 +67,7 @@ impl Card {
             Model::I350 => 1,
             _ => 8,
         };
-        let mut path = DataPath::new(model, pool(usize::from(builder.vfs)), registers);
+        let mut path = DataPath::new(model, narrow(usize::from(builder.vfs)), registers);
         let vfs = (0..builder.vfs)
             .map(|vf| {
                 Vf::new(
@@ -75,7 +76,7 @@ impl Card {
                     words(&mut path, vf),
                 )
             })
-            .collect::<Vec<_>>();
+            .collect::<PerVf<_>>();
         let tails = vfs.iter().map(|vf| vf.tails.clone()).collect();
         let mut state = CardState {
             control: Control {
@@ -291,11 +292,9 @@ impl Card {
     #[must_use]
     pub fn interrupts(&self, vf: u16) -> [u64; 3] {
         self.shared.with(|state| {
-            state
-                .control
-                .vfs
-                .get(usize::from(vf))
-                .map_or([0; 3], |vf| vf.irq.sent())
+            let vfs = &state.control.vfs;
+            vfs.find(usize::from(vf))
+                .map_or([0; 3], |vf| vfs[vf].irq.sent())
         })
     }
 
@@ -386,8 +385,9 @@ impl CardFaults {
     /// Signals vector `vector` of a VF for no reason.
     pub fn spurious_interrupt(&self, vf: u16, vector: u8) {
         self.0.with(|state| {
-            if let Some(vf) = state.control.vfs.get_mut(usize::from(vf)) {
-                vf.irq.spurious(usize::from(vector));
+            let vfs = &mut state.control.vfs;
+            if let Some(vf) = vfs.find(usize::from(vf)) {
+                vfs[vf].irq.spurious(usize::from(vector));
             }
         });
     }
@@ -395,8 +395,8 @@ impl CardFaults {
     /// Clears a VF's bus master bit behind its driver's back.
     pub fn clear_bus_master(&self, vf: u16) {
         self.0.with(|state| {
-            if usize::from(vf) < state.control.vfs.len() {
-                state.write_config(usize::from(vf), 4, &[0]);
+            if let Some(vf) = state.control.vfs.find(usize::from(vf)) {
+                state.write_config(vf, 4, &[0]);
             }
         });
     }
@@ -404,16 +404,16 @@ impl CardFaults {
 
 /// The head and tail words of a VF's queues.
 fn words(path: &mut DataPath, vf: u16) -> Words {
-    let pool = pool(usize::from(vf));
+    let pool = narrow(usize::from(vf));
     let mut words = Words::default();
     for queue in (0..).take(QUEUES) {
         if let Some(rx) = path.rx(pool, queue) {
-            words.tails[0].push(rx.tail_word());
-            words.heads[0].push(rx.head_word());
+            words.tails[Direction::Rx].push(rx.tail_word());
+            words.heads[Direction::Rx].push(rx.head_word());
         }
         if let Some(tx) = path.tx(pool, queue) {
-            words.tails[1].push(tx.tail_word());
-            words.heads[1].push(tx.head_word());
+            words.tails[Direction::Tx].push(tx.tail_word());
+            words.heads[Direction::Tx].push(tx.head_word());
         }
     }
     words

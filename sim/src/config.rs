@@ -27,6 +27,14 @@ pub(crate) struct Effect {
     pub(crate) command: bool,
 }
 
+/// Puts `value` at `at`.
+fn lay<const N: usize>(space: &mut [u8; LEN], at: usize, value: [u8; N]) {
+    debug_assert!(at + N <= LEN, "{at:#x} is in configuration space");
+    for (place, byte) in space.iter_mut().skip(at).zip(value) {
+        *place = byte;
+    }
+}
+
 /// One VF's configuration space.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
@@ -78,12 +86,12 @@ impl Config {
         self.put16(0x2c, ids.subsystem_vendor);
         self.put16(0x2e, ids.subsystem);
         self.put8(0x34, 0x70);
-        self.writable[COMMAND] = COMMAND_MEMORY | COMMAND_BUS_MASTER;
+        self.allow(COMMAND, u32::from(COMMAND_MEMORY | COMMAND_BUS_MASTER));
         // MSI-X: three vectors, table at 0 and PBA at 0x2000 of BAR 3; enable and function mask can be written.
         self.put32(MSIX, 0x0002_a011);
         self.put32(MSIX + 4, 0x0000_0003);
         self.put32(MSIX + 8, 0x0000_2003);
-        self.writable[MSIX + 3] = 0xc0;
+        self.allow(MSIX, 0xc000_0000);
         // PCI Express: endpoint, version 2, able to reset itself.
         self.put32(PCIE, 0x0002_0010);
         self.put32(PCIE + 4, 0x1000_8020);
@@ -100,30 +108,31 @@ impl Config {
     }
 
     fn put8(&mut self, at: usize, value: u8) {
-        self.bytes[at] = value;
+        lay(&mut self.bytes, at, [value]);
     }
 
     fn put16(&mut self, at: usize, value: u16) {
-        self.bytes[at..at + 2].copy_from_slice(&value.to_le_bytes());
+        lay(&mut self.bytes, at, value.to_le_bytes());
     }
 
     fn put32(&mut self, at: usize, value: u32) {
-        self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        lay(&mut self.bytes, at, value.to_le_bytes());
     }
 
     fn allow(&mut self, at: usize, mask: u32) {
-        self.writable[at..at + 4].copy_from_slice(&mask.to_le_bytes());
+        lay(&mut self.writable, at, mask.to_le_bytes());
     }
 
     /// Whether the function may do DMA and send messages.
-    pub(crate) const fn bus_master(&self) -> bool {
-        self.bytes[COMMAND] & COMMAND_BUS_MASTER != 0
+    pub(crate) fn bus_master(&self) -> bool {
+        let command = self.bytes.get(COMMAND);
+        command.is_some_and(|command| command & COMMAND_BUS_MASTER != 0)
     }
 
     /// What FLR does: command and MSI-X control to 0. BARs are the kernel's to keep.
     pub(crate) fn reset(&mut self) {
-        self.bytes[COMMAND] = 0;
-        self.bytes[MSIX + 3] = 0;
+        self.put8(COMMAND, 0);
+        self.put8(MSIX + 3, 0);
     }
 
     /// Copies what is at `offset`; false when that is not all inside.
@@ -141,13 +150,12 @@ impl Config {
     /// Writes the bits that can be written; `None` when that is not all inside.
     pub(crate) fn write(&mut self, offset: u16, data: &[u8]) -> Option<Effect> {
         let start = usize::from(offset);
-        if start.checked_add(data.len())? > LEN {
-            return None;
-        }
+        let places = start..start.checked_add(data.len())?;
+        let bytes = self.bytes.get_mut(places.clone())?;
+        let masks = self.writable.get(places.clone())?;
         let mut effect = Effect::default();
-        for (at, &byte) in (start..).zip(data) {
-            let mask = self.writable[at];
-            self.bytes[at] = (self.bytes[at] & !mask) | (byte & mask);
+        for (((at, place), &mask), &byte) in places.zip(bytes).zip(masks).zip(data) {
+            *place = (*place & !mask) | (byte & mask);
             effect.command |= at == COMMAND;
             effect.flr |= at == DEVICE_CONTROL + 1 && byte & START_FLR != 0;
         }

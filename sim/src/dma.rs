@@ -262,19 +262,20 @@ impl Windows {
     ) -> bool {
         let start = out.len();
         out.resize(start + len, 0);
-        let mut at = start;
+        let mut rest = out.get_mut(start..).unwrap_or_default();
         self.pieces(space, iova, len, Direction::Read, |piece| {
-            at += piece.copy_to(&mut out[at..]);
+            let copied = piece.copy_to(&mut *rest);
+            let _ = rest.split_off_mut(..copied);
         })
     }
 
     /// Writes `data` to memory. False when the IOMMU refuses any of it; what comes before is written.
     pub(crate) fn write(&mut self, space: &dyn Translate, iova: u64, data: &[u8]) -> bool {
-        let mut at = 0;
+        let mut rest = data;
         self.pieces(space, iova, data.len(), Direction::Write, |piece| {
-            let here = piece.len();
-            piece.copy_from(&data[at..at + here]);
-            at += here;
+            if let Some(here) = rest.split_off(..piece.len()) {
+                piece.copy_from(here);
+            }
         })
     }
 
@@ -296,7 +297,7 @@ impl Windows {
         if !offset.is_multiple_of(8) {
             return 0;
         }
-        let words = &mapping.region.words()[offset / 8..];
+        let words = mapping.region.words().get(offset / 8..).unwrap_or(&[]);
         let mut copied = 0;
         for (descriptor, pair) in out.iter_mut().zip(words.as_chunks::<2>().0) {
             *descriptor = [

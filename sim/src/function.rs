@@ -14,6 +14,7 @@ use crate::bar::Bar;
 use crate::fault::{Action, Point};
 use crate::iommu::SimSpace;
 use crate::irq::VECTORS;
+use crate::per_vf::VfId;
 use crate::shared::Shared;
 
 /// How long a function takes to settle after FLR (PCIe). The simulated one is ready at once, so the wait is only made
@@ -47,13 +48,13 @@ impl HostCall {
 }
 
 /// The plan's word on a call of VF `vf`'s driver.
-fn host_call(card: &Shared, vf: usize, call: HostCall) -> io::Result<()> {
+fn host_call(card: &Shared, vf: VfId, call: HostCall) -> io::Result<()> {
     card.with(|state| {
         let now = state.control.now;
         match state
             .control
             .faults
-            .at(Point::HostCall, now, vf, call as u32)
+            .at(Point::HostCall, now, vf.number(), call as u32)
         {
             Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
             _ => Ok(()),
@@ -65,7 +66,7 @@ fn host_call(card: &Shared, vf: usize, call: HostCall) -> io::Result<()> {
 #[derive(Clone, Debug)]
 struct Space {
     card: Arc<Shared>,
-    vf: usize,
+    vf: VfId,
     space: SimSpace,
 }
 
@@ -95,7 +96,7 @@ impl DmaSpace for Space {
 /// One VF, held by whoever opened it. Opening and dropping it reset it, as VFIO does.
 pub(crate) struct SimFunction {
     card: Arc<Shared>,
-    vf: usize,
+    vf: VfId,
     name: String,
     bar: Arc<Bar>,
     space: SimSpace,
@@ -110,20 +111,17 @@ impl SimFunction {
         vf: u16,
         space: &SimSpace,
     ) -> Result<Arc<Self>, PciError> {
-        let name = card.vf_name(usize::from(vf));
-        let index = usize::from(vf);
-        let (request, error) = card.with(|state| {
-            let Some(this) = state
-                .control
-                .vfs
-                .get_mut(index)
-                .filter(|this| !this.removed)
-            else {
+        let name = card.vf_name(vf);
+        let (index, request, error) = card.with(|state| {
+            let vfs = &mut state.control.vfs;
+            let there = vfs.find(usize::from(vf));
+            let Some(index) = there.filter(|&index| !vfs[index].removed) else {
                 return Err(PciError::NotFound {
                     device: name.clone(),
                     path: format!("VF {vf}"),
                 });
             };
+            let this = &mut vfs[index];
             if this.open {
                 return Err(PciError::Busy {
                     device: name.clone(),
@@ -138,13 +136,13 @@ impl SimFunction {
                     source,
                 })
             };
-            let events = (event("request")?, event("error")?);
+            let (request, error) = (event("request")?, event("error")?);
             this.open = true;
-            this.request = Some(events.0.clone());
-            this.error = Some(events.1.clone());
+            this.request = Some(request.clone());
+            this.error = Some(error.clone());
             this.space = Some(space.clone());
             state.vf_flr(index);
-            Ok(events)
+            Ok((index, request, error))
         })?;
         space.attach(card.as_master());
         Ok(Arc::new(Self {

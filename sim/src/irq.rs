@@ -221,15 +221,18 @@ impl Irq {
         };
         if let Some(itr) = self.itr.get_mut(vector) {
             *itr = value;
-            if value >> 31 == 0 && counter == 0 {
-                self.ready[vector] = Duration::ZERO;
-            }
+        }
+        if let Some(ready) = self.ready.get_mut(vector)
+            && value >> 31 == 0
+            && counter == 0
+        {
+            *ready = Duration::ZERO;
         }
     }
 
-    fn interval(&self, vector: usize) -> Duration {
-        let itr = self.itr(vector);
-        Duration::from_nanos(match self.family {
+    /// How long an ITR register keeps its vector quiet after a message.
+    fn interval(family: Family, itr: u32) -> Duration {
+        Duration::from_nanos(match family {
             // Bits 11:3 in 2.048 us (ixgbevf.md §4.4).
             Family::Ixgbevf => u64::from((itr >> 3) & 0x1ff) * 2048,
             // Bits 14:2 in microseconds (igbvf.md §10).
@@ -240,9 +243,10 @@ impl Irq {
     /// When the earliest throttled message is due.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         self.routes.as_ref()?;
-        (0..VECTORS)
-            .filter(|vector| self.due & (1 << vector) != 0)
-            .map(|vector| self.ready[vector])
+        (0..)
+            .zip(self.ready)
+            .filter(|&(vector, _): &(u32, _)| self.due & (1 << vector) != 0)
+            .map(|(_, ready)| ready)
             .chain(self.late.iter().map(|&(at, _)| at))
             .min()
     }
@@ -259,15 +263,18 @@ impl Irq {
     }
 
     fn deliver_due(&mut self, now: Duration, intercept: Intercept<'_>) {
-        for vector in 0..VECTORS {
+        for ((vector, ready), itr) in (0..).zip(&mut self.ready).zip(self.itr) {
             let bit = 1 << vector;
-            if self.due & bit != 0 && self.ready[vector] <= now {
+            if self.due & bit != 0 && *ready <= now {
                 self.due &= !bit;
                 self.cause &= !(self.auto_clear & bit);
                 self.mask &= !(self.auto_mask & bit);
-                self.ready[vector] = now + self.interval(vector);
+                *ready = now + Self::interval(self.family, itr);
                 self.pending |= bit;
             }
+        }
+        for vector in 0..VECTORS {
+            let bit = 1 << vector;
             if self.pending & bit != 0 && self.masked & bit == 0 {
                 self.pending &= !bit;
                 self.send(now, vector, intercept);
@@ -304,7 +311,9 @@ impl Irq {
         for _ in 0..times {
             event.signal();
         }
-        self.sent[target.min(VECTORS - 1)] += u64::from(times);
+        if let Some(sent) = self.sent.get_mut(target) {
+            *sent += u64::from(times);
+        }
         self.spoken = true;
     }
 

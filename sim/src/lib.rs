@@ -45,6 +45,16 @@
 //!
 //! Invariant: nothing a driver, a guest or a wire can do panics or holds the card up for long.
 #![deny(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing
+    )
+)]
 
 pub mod data;
 pub mod serve;
@@ -64,7 +74,9 @@ mod fault;
 mod function;
 mod iommu;
 mod irq;
+mod low_bits;
 mod mailbox;
+mod per_vf;
 mod pf;
 mod plan;
 mod run;

@@ -1,16 +1,6 @@
 //! The mailbox between a VF and the PF: 16 words of memory, two views of a few bits (ixgbevf.md §6.1-6.3, igbvf.md §5).
 //!
 //! Hardware only: who writes what when is the PF side's and the driver's business. Both families have the same bits.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable,
-        clippy::indexing_slicing
-    )
-)]
 
 /// Words of mailbox memory.
 pub(crate) const WORDS: usize = 16;

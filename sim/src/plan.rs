@@ -9,16 +9,6 @@
 //! dma-write=refuse,after=100,times=1      the hundred-and-first write of a frame is an IOMMU fault
 //! host-call:1=fail:12,after=1,times=1     the second mapping of memory fails with ENOMEM
 //! ```
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable,
-        clippy::indexing_slicing
-    )
-)]
 
 use std::fmt;
 use std::str::FromStr;

@@ -9,6 +9,7 @@ use vfnic_hw::{Clock, Iova, Model};
 
 use crate::clock::{Stepped, VirtualClock};
 use crate::iommu::{Master, SimSpace};
+use crate::per_vf::{PerVf, VfId};
 use crate::run::{self, Waker};
 use crate::state::CardState;
 use crate::vf::Tails;
@@ -24,7 +25,7 @@ pub(crate) struct Shared {
     pub(crate) state: Mutex<CardState>,
     /// Register accesses that want the lock: the engine lets them go first.
     pub(crate) waiters: AtomicU32,
-    pub(crate) tails: Vec<Arc<Tails>>,
+    pub(crate) tails: PerVf<Arc<Tails>>,
     pub(crate) auto_step: bool,
     pub(crate) waker: Waker,
     pub(crate) stop: AtomicBool,
@@ -84,11 +85,11 @@ impl Shared {
         run::step(&mut self.lock_for_engine())
     }
 
-    pub(crate) fn vf_name(&self, vf: usize) -> String {
+    pub(crate) fn vf_name(&self, vf: impl fmt::Display) -> String {
         format!("{}/vf{vf}", self.name)
     }
 
-    pub(crate) fn tails(&self, vf: usize) -> Arc<Tails> {
+    pub(crate) fn tails(&self, vf: VfId) -> Arc<Tails> {
         self.tails[vf].clone()
     }
 
@@ -128,7 +129,7 @@ impl CardState {
     /// A mapping has ended; a live ring must not have been in it.
     fn unmapped(&mut self, space: &SimSpace, iova: Iova, len: usize) {
         let end = iova.0.saturating_add(len as u64);
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let this = &self.control.vfs[vf];
             let reached = this.config.bus_master()
                 && this.space.as_ref().is_some_and(|own| own.same(space))

@@ -10,8 +10,9 @@ use crate::data::{
 use crate::dma::DmaFault;
 use crate::fault::{Action, Faults, Point};
 use crate::irq::Delivery;
+use crate::per_vf::{PerVf, VfId};
 use crate::pf::PfState;
-use crate::vf::{Vf, pool};
+use crate::vf::Vf;
 use crate::violation::{ViolationKind, Violations};
 
 /// The card: control side and data path.
@@ -31,7 +32,7 @@ pub(crate) struct Control {
     pub(crate) queues: u8,
     /// The card's clock, read when the lock was taken.
     pub(crate) now: Duration,
-    pub(crate) vfs: Vec<Vf>,
+    pub(crate) vfs: PerVf<Vf>,
     pub(crate) pf: PfState,
     pub(crate) faults: Faults,
     pub(crate) violations: Violations,
@@ -46,36 +47,36 @@ pub(crate) struct Control {
 impl CardState {
     /// Records a violation.
     #[cold]
-    pub(crate) fn violation(&mut self, vf: usize, kind: ViolationKind) {
+    pub(crate) fn violation(&mut self, vf: VfId, kind: ViolationKind) {
         let now = self.control.now;
-        self.control.violations.record(now, vf, kind);
+        self.control.violations.record(now, vf.number(), kind);
     }
 
     /// A VF's counters.
-    pub(crate) fn counters(&self, vf: usize) -> VfStats {
-        self.path.stats(pool(vf)).copied().unwrap_or_default()
+    pub(crate) fn counters(&self, vf: VfId) -> VfStats {
+        self.path.stats(vf.pool()).copied().unwrap_or_default()
     }
 
     /// Lets the data path reach memory, or not: opened, present, and bus master.
-    pub(crate) fn update_dma(&mut self, vf: usize) {
+    pub(crate) fn update_dma(&mut self, vf: VfId) {
         let this = &self.control.vfs[vf];
         let space = this
             .space
             .as_ref()
             .filter(|_| this.open && !this.removed && this.config.bus_master())
             .map(|space| space.translate());
-        self.path.set_space(pool(vf), space);
+        self.path.set_space(vf.pool(), space);
         self.update_tail_limits(vf);
     }
 
     /// Sends the messages that are due on one VF.
     #[inline]
-    pub(crate) fn deliver_interrupts(&mut self, vf: usize) {
+    pub(crate) fn deliver_interrupts(&mut self, vf: VfId) {
         self.control.deliver(vf);
     }
 
     /// Raises a VF's mailbox cause.
-    pub(crate) fn raise_mailbox(&mut self, vf: usize) {
+    pub(crate) fn raise_mailbox(&mut self, vf: VfId) {
         let irq = &mut self.control.vfs[vf].irq;
         irq.raise(irq.mailbox_cause());
         self.control.deliver(vf);
@@ -90,11 +91,11 @@ impl CardState {
     }
 
     fn run_timers(&mut self) {
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             self.late_enables(vf);
         }
         self.pf_timers();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             self.control.deliver(vf);
         }
         self.control.earliest = self.control_deadline().unwrap_or(Duration::MAX);
@@ -107,7 +108,7 @@ impl CardState {
     }
 
     fn control_deadline(&self) -> Option<Duration> {
-        let control = (0..self.control.vfs.len()).flat_map(|vf| {
+        let control = self.control.vfs.ids().flat_map(|vf| {
             let this = &self.control.vfs[vf];
             let irq = this.irq.deadline().filter(|_| this.config.bus_master());
             [irq, self.late_enable_deadline(vf)]
@@ -137,9 +138,10 @@ impl CardState {
 
 /// Turns write-backs into interrupt causes.
 fn control_causes(control: &mut Control, vf: usize, causes: Causes) {
-    let Some(this) = control.vfs.get_mut(vf) else {
+    let Some(vf) = control.vfs.find(vf) else {
         return;
     };
+    let this = &mut control.vfs[vf];
     let mut bits = 0;
     for queue in 0..8 {
         if causes.rx & (1 << queue) != 0 {
@@ -155,7 +157,7 @@ fn control_causes(control: &mut Control, vf: usize, causes: Causes) {
 
 impl Control {
     #[inline]
-    fn deliver(&mut self, vf: usize) {
+    fn deliver(&mut self, vf: VfId) {
         let now = self.now;
         let this = &mut self.vfs[vf];
         let faults = &mut self.faults;
@@ -163,7 +165,7 @@ impl Control {
         this.irq.deliver(now, master, &mut |vector| match faults.at(
             Point::Interrupt,
             now,
-            vf,
+            vf.number(),
             u32::from(vector),
         ) {
             Some(Action::Drop) => Delivery::Lose,

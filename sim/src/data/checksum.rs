@@ -3,6 +3,8 @@
 //! Sums are kept as plain 64-bit numbers that are right modulo 65535 and in memory (little-endian) word order; since
 //! 2^16 = 1 modulo 65535, words of any width may be added, and parts subtracted.
 
+use crate::low_bits::LowBits;
+
 /// Sums `bytes` as if they stood at an even offset. `bytes` is at most a few hundred KiB, so nothing overflows.
 #[inline]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
@@ -16,7 +18,9 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
         total += u64::from(u32::from_le_bytes(word));
     }
     let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
+    for (place, &byte) in last.iter_mut().zip(rest) {
+        *place = byte;
+    }
     total + u64::from(u32::from_le_bytes(last))
 }
 
@@ -77,6 +81,7 @@ pub(crate) const fn finish(total: u64) -> [u8; 2] {
 /// What must be added to subtract a part: keeps the difference positive without changing it modulo 65535.
 pub(crate) const BORROW: u64 = 0xffff << 40;
 
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler")]
 const CRC_TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut index = 0;
@@ -98,7 +103,7 @@ const CRC_TABLE: [u32; 256] = {
 pub(crate) fn crc32c(pieces: &[&[u8]]) -> u32 {
     let mut crc = u32::MAX;
     for byte in pieces.iter().copied().flatten() {
-        crc = crc >> 8 ^ CRC_TABLE[usize::from((crc.to_le_bytes())[0] ^ byte)];
+        crc = crc >> 8 ^ *CRC_TABLE.entry((crc.to_le_bytes())[0] ^ byte);
     }
     !crc
 }

@@ -5,6 +5,8 @@
 use bitflags::bitflags;
 use vfnic_hw::{Family, Model};
 
+use crate::low_bits::LowBits;
+
 /// A MAC address.
 pub type Mac = [u8; 6];
 
@@ -250,12 +252,18 @@ impl Filters {
     /// Adds `pool` to the filter of `mac`, taking a free RAR if there is none yet (an FDB entry is one for the PF's pool).
     /// False when the table is full.
     pub fn add_mac(&mut self, mac: Mac, pool: u8) -> bool {
-        let same = self.rars.iter().position(|rar| rar.valid && rar.mac == mac);
-        let Some(index) = same.or_else(|| self.rars.iter().position(|rar| !rar.valid)) else {
+        let rars = &mut self.rars;
+        let same = rars.iter().position(|rar| rar.valid && rar.mac == mac);
+        let place = same.or_else(|| rars.iter().position(|rar| !rar.valid));
+        let Some(rar) = place.and_then(|index| rars.get_mut(index)) else {
             return false;
         };
-        let pools = self.rars[index].pools | bit(pool);
-        self.set_rar(index, mac, pools);
+        *rar = Rar {
+            mac,
+            pools: rar.pools | bit(pool),
+            valid: true,
+        };
+        self.touch();
         true
     }
 
@@ -317,15 +325,19 @@ impl Filters {
     /// Makes `pool` a member of a VLAN: VLVF and VFTA. False when the table is full.
     pub fn add_vlan(&mut self, vid: u16, pool: u8) -> bool {
         let vid = vid & 0xfff;
-        let same = self
-            .vlvf
+        let entries = &mut self.vlvf;
+        let same = entries
             .iter()
             .position(|entry| entry.valid && entry.vid == vid);
-        let Some(index) = same.or_else(|| self.vlvf.iter().position(|entry| !entry.valid)) else {
+        let place = same.or_else(|| entries.iter().position(|entry| !entry.valid));
+        let Some(entry) = place.and_then(|index| entries.get_mut(index)) else {
             return false;
         };
-        let pools = self.vlvf[index].pools | bit(pool);
-        self.set_vlvf(index, vid, pools);
+        *entry = Vlvf {
+            vid,
+            pools: entry.pools | bit(pool),
+            valid: true,
+        };
         self.set_vfta(vid, true);
         true
     }
@@ -376,7 +388,7 @@ impl Filters {
     /// What a pool accepts at present.
     #[must_use]
     pub fn accept(&self, pool: u8) -> Accept {
-        self.pools[usize::from(pool) % MAX_POOLS].accept
+        self.pools.entry(pool).accept
     }
 
     /// igbvf: longest frame of the pool, CRC and tags included (VMOLR.LPE and RLPML); none is 1518 and 4 for each tag.
@@ -412,7 +424,7 @@ impl Filters {
 
     fn policy(&mut self, pool: u8) -> &mut PoolPolicy {
         self.touch();
-        &mut self.pools[usize::from(pool) % MAX_POOLS]
+        self.pools.entry_mut(pool)
     }
 
     /// Spoof checks of a pool (PFVFSPOOF, DTXSWC).
@@ -536,7 +548,7 @@ fn set_pool(set: &mut u64, pool: u8, on: bool) {
 }
 
 fn set_bit(table: &mut [u32; 128], index: u16, on: bool) {
-    let word = &mut table[usize::from(index >> 5) & 127];
+    let word = table.entry_mut(index >> 5);
     if on {
         *word |= 1 << (index & 31);
     } else {

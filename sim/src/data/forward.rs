@@ -7,7 +7,7 @@ use super::desc::{Check, RxMeta};
 use super::filters::{Filters, RssTable, bit};
 use super::hooks::{At, Fault, Point};
 use super::offload::strip_vlan;
-use super::parse::{Parsed, kind, parse};
+use super::parse::{Parsed, be16, kind, parse};
 use super::place::Place;
 use super::queue::RxFormat;
 use super::rss::Rss;
@@ -16,6 +16,7 @@ use super::stats::{DropReason, VfStats};
 use super::switch::{Address, Origin, Verdict, is_plain};
 use super::tx::Wait;
 use super::write_back::Owner;
+use crate::low_bits::LowBits;
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Filters {
         let tag = if tagged { 4 } else { 0 };
         match self.model.family() {
             Family::Ixgbevf => len > self.max_frame as usize + tag,
-            Family::Igbvf => match self.pools[usize::from(pool & 63)].max_len {
+            Family::Igbvf => match self.pools.entry(pool).max_len {
                 Some(limit) => len > limit as usize,
                 None => len > 1518 + tag,
             },
@@ -141,7 +142,9 @@ impl DataPath {
             Some(Fault::Corrupt(at)) if !frame.is_empty() => {
                 let mut frame = frame.to_vec();
                 let at = at as usize % frame.len();
-                frame[at] = !frame[at];
+                if let Some(byte) = frame.get_mut(at) {
+                    *byte = !*byte;
+                }
                 self.switch(&frame, origin, place)
             }
             Some(Fault::Duplicate) => {
@@ -261,10 +264,10 @@ impl DataPath {
         origin: Origin,
     ) -> Target {
         let model = self.filters.model;
-        let policy = &self.filters.pools[usize::from(pool & 63)];
+        let policy = self.filters.pools.entry(pool);
         let loopback = origin != Origin::Wire;
         let mut meta = describe(model, parsed, verdict, loopback);
-        let tag = (parsed.l2 == 18).then(|| u16::from_be_bytes([frame[14], frame[15]]));
+        let tag = be16(frame, 14).filter(|_| parsed.l2 == 18);
         let mut target = Target {
             pool,
             queue: 0,
@@ -336,7 +339,7 @@ impl DataPath {
             },
             Model::I82599 | Model::X540 => &self.pf_rss,
             Model::I82576 | Model::I350 => {
-                if self.filters.pools[usize::from(pool & 63)].rss {
+                if self.filters.pools.entry(pool).rss {
                     &self.pf_rss
                 } else {
                     &self.no_rss
@@ -365,7 +368,7 @@ impl DataPath {
 
     /// Whether a queue of a pool may drop for want of descriptors.
     pub(crate) fn may_drop(&self, pool: u8, drop_en: bool) -> bool {
-        let policy = &self.filters.pools[usize::from(pool & 63)];
+        let policy = self.filters.pools.entry(pool);
         !self.filters.flow_control && (drop_en || policy.drop_en)
     }
 

@@ -24,23 +24,36 @@ fn headers(context: &TxContext, len: usize) -> Result<(usize, usize), RingViolat
     Ok((ip, l4))
 }
 
+/// The `N` bytes at `at` of a frame.
+fn field<const N: usize>(frame: &mut [u8], at: usize) -> Result<&mut [u8; N], RingViolation> {
+    let from = frame.get_mut(at..).ok_or(RingViolation::BadOffload)?;
+    from.first_chunk_mut().ok_or(RingViolation::BadOffload)
+}
+
 /// Puts a finished checksum at `at`, covering `frame[from..to]`.
-fn insert(frame: &mut [u8], from: usize, to: usize, at: usize, more: u64) {
-    let total = sum_at(from, &frame[from..to]) + more;
-    let mut field = finish(total);
+fn insert(
+    frame: &mut [u8],
+    from: usize,
+    to: usize,
+    at: usize,
+    more: u64,
+) -> Result<(), RingViolation> {
+    let covered = frame.get(from..to).ok_or(RingViolation::BadOffload)?;
+    let total = sum_at(from, covered) + more;
+    let mut sum = finish(total);
     if at % 2 == 1 {
         // The sum is in the word order of the whole frame; the field lies across it.
-        field.reverse();
+        sum.reverse();
     }
-    frame[at..at + 2].copy_from_slice(&field);
+    *field(frame, at)? = sum;
+    Ok(())
 }
 
 fn ip_checksum(frame: &mut [u8], ip: usize, l4: usize) -> Result<(), RingViolation> {
     if l4 - ip < 20 {
         return Err(RingViolation::BadOffload);
     }
-    insert(frame, ip, l4, ip + 10, 0);
-    Ok(())
+    insert(frame, ip, l4, ip + 10, 0)
 }
 
 fn l4_checksum(
@@ -53,18 +66,23 @@ fn l4_checksum(
     match context.l4 {
         L4Type::Tcp if l4 + 20 <= len => insert(frame, l4, len, l4 + 16, more),
         L4Type::Udp if l4 + 8 <= len => {
-            insert(frame, l4, len, l4 + 6, more);
-            if frame[l4 + 6..l4 + 8] == [0, 0] {
-                frame[l4 + 6..l4 + 8].fill(0xff);
+            insert(frame, l4, len, l4 + 6, more)?;
+            let sum = field::<2>(frame, l4 + 6)?;
+            if *sum == [0, 0] {
+                *sum = [0xff, 0xff];
             }
+            Ok(())
         }
-        L4Type::Sctp if l4 + 12 <= len => {
-            let crc = crc32c(&[&frame[l4..l4 + 8], &[0; 4], &frame[l4 + 12..]]);
-            frame[l4 + 8..l4 + 12].copy_from_slice(&crc.to_le_bytes());
+        L4Type::Sctp => {
+            let packet = frame.get_mut(l4..).ok_or(RingViolation::BadOffload)?;
+            let ([before @ .., a, b, c, d], behind) = packet
+                .split_first_chunk_mut::<12>()
+                .ok_or(RingViolation::BadOffload)?;
+            [*a, *b, *c, *d] = crc32c(&[before, &[0; 4], behind]).to_le_bytes();
+            Ok(())
         }
-        _ => return Err(RingViolation::BadOffload),
+        _ => Err(RingViolation::BadOffload),
     }
-    Ok(())
 }
 
 /// Fills in the checksums that the descriptor asks for, in place.
@@ -101,8 +119,7 @@ fn legacy_checksum(frame: &mut [u8], legacy: &TxLegacy) -> Result<(), RingViolat
     if from >= frame.len() || at + 2 > frame.len() || at < from {
         return Err(RingViolation::BadOffload);
     }
-    insert(frame, from, frame.len(), at, 0);
-    Ok(())
+    insert(frame, from, frame.len(), at, 0)
 }
 
 /// A segmentation request, checked: makes the frames one after the other.
@@ -186,20 +203,23 @@ impl Segments {
         let from = header + number * mss;
         let to = (from + mss).min(self.total);
         frame.clear();
-        frame.extend_from_slice(&request[..header]);
-        frame.extend_from_slice(&request[from..to]);
+        let (Some(headers), Some(payload)) = (request.get(..header), request.get(from..to)) else {
+            return Err(RingViolation::BadOffload);
+        };
+        frame.extend_from_slice(headers);
+        frame.extend_from_slice(payload);
         let last = number + 1 == self.count();
         // Lengths that do not fit their field wrap, as they would on the card: a segment is below 16 KiB.
         let be = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
         let l4_len = header - l4 + (to - from);
         if context.ipv4 {
-            frame[ip + 2..ip + 4].copy_from_slice(&be(l4 - ip + l4_len));
-            add_be(&mut frame[ip + 4..ip + 6], number as u64);
+            *field(frame, ip + 2)? = be(l4 - ip + l4_len);
+            add_be(field::<2>(frame, ip + 4)?, number as u64);
         } else {
-            frame[ip + 4..ip + 6].copy_from_slice(&be(l4 - ip - 40 + l4_len));
+            *field(frame, ip + 4)? = be(l4 - ip - 40 + l4_len);
         }
         if context.l4 == L4Type::Tcp {
-            add_be(&mut frame[l4 + 4..l4 + 8], (number * mss) as u64);
+            add_be(field::<4>(frame, l4 + 4)?, (number * mss) as u64);
             // FIN and PSH belong to the last segment, CWR to the first.
             let mut keep = 0xff;
             if !last {
@@ -208,9 +228,10 @@ impl Segments {
             if number > 0 {
                 keep &= !0x80;
             }
-            frame[l4 + 13] &= keep;
+            let [flags] = field(frame, l4 + 13)?;
+            *flags &= keep;
         } else {
-            frame[l4 + 4..l4 + 6].copy_from_slice(&be(l4_len));
+            *field(frame, l4 + 4)? = be(l4_len);
         }
         if self.ixsm && context.ipv4 {
             ip_checksum(frame, ip, l4)?;
@@ -241,6 +262,6 @@ pub(crate) fn insert_vlan(frame: &mut Vec<u8>, tci: u16) {
 /// Takes the tag out of a tagged frame, into `out`.
 pub(crate) fn strip_vlan(frame: &[u8], out: &mut Vec<u8>) {
     out.clear();
-    out.extend_from_slice(&frame[..12.min(frame.len())]);
+    out.extend_from_slice(frame.get(..12).unwrap_or(frame));
     out.extend_from_slice(frame.get(16..).unwrap_or_default());
 }

@@ -1,13 +1,4 @@
 //! What the card's parser sees in a frame: packet type, header lengths, and checksums that are really computed.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable
-    )
-)]
 
 use super::checksum::{BORROW, crc32c, is_good, sum, sum_at};
 use super::desc::Check;
@@ -57,10 +48,18 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
+/// The big-endian 16 bits at `at`, if they are there.
+pub(crate) fn be16(bytes: &[u8], at: usize) -> Option<u16> {
     bytes
-        .get(at..at + 2)
-        .map(|b| u16::from_be_bytes([b[0], b[1]]))
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_be_bytes)
+}
+
+/// `N` bytes from `at` on, if they are there.
+fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
+    bytes.get(at..)?.first_chunk()
 }
 
 /// Parses a whole frame and checks its checksums.
@@ -94,7 +93,7 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
     };
     match ethertype {
         ethertype::IPV4 => {
-            let Some(fixed) = start.get(l2..l2 + 20) else {
+            let Some(fixed) = chunk::<20>(start, l2) else {
                 return if whole { Some(parsed) } else { None };
             };
             let header = usize::from(fixed[0] & 0xf) * 4;
@@ -119,7 +118,7 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
             finish(start, len, parsed, fixed[9], l2 + ip_len, pseudo, &total)
         }
         ethertype::IPV6 => {
-            let Some(fixed) = start.get(l2..l2 + 40) else {
+            let Some(fixed) = chunk::<40>(start, l2) else {
                 return if whole { Some(parsed) } else { None };
             };
             let end = l2 + 40 + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
@@ -136,7 +135,7 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
                 if !matches!(next, 0 | 43 | 44 | 60) {
                     break;
                 }
-                let Some(extension) = start.get(at..at + 8) else {
+                let Some(extension) = chunk::<8>(start, at) else {
                     return if whole { Some(parsed) } else { None };
                 };
                 let size = if next == 44 {
@@ -202,17 +201,20 @@ fn finish(
     let mut l4_end = end;
     match protocol {
         TCP => {
-            let size = usize::from(header[12] >> 4) * 4;
+            let size = header
+                .get(12)
+                .map_or(0, |&offset| usize::from(offset >> 4) * 4);
             if size >= 20 && l4 + size <= end {
                 parsed.headers = l4 + size;
             }
         }
         UDP => {
-            if header[6..8] == [0, 0] {
+            let [.., a, b, c, d] = *header.first_chunk::<8>()?;
+            if [c, d] == [0, 0] {
                 return Some(parsed);
             }
             parsed.udp_checksum = true;
-            let claimed = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            let claimed = usize::from(u16::from_be_bytes([a, b]));
             if claimed < 8 || l4 + claimed > end {
                 parsed.l4_check = Check::Bad;
                 return Some(parsed);
@@ -223,14 +225,15 @@ fn finish(
             if !whole {
                 return None;
             }
-            let crc = crc32c(&[&start[l4..l4 + 8], &[0; 4], &start[l4 + 12..end]]);
-            let good = crc.to_le_bytes() == header[8..12];
+            let ([before @ .., a, b, c, d], behind) =
+                start.get(l4..end)?.split_first_chunk::<12>()?;
+            let good = crc32c(&[before, &[0; 4], behind]).to_le_bytes() == [*a, *b, *c, *d];
             parsed.l4_check = if good { Check::Good } else { Check::Bad };
             return Some(parsed);
         }
     }
     // Everything, less what stands before the L4 header and behind the packet.
-    let mut checked = total() + BORROW - sum(&start[..l4]);
+    let mut checked = total() + BORROW - sum(start.get(..l4)?);
     if l4_end < len {
         let behind = start.get(l4_end..len)?;
         checked += BORROW - sum_at(l4_end, behind);

@@ -4,6 +4,7 @@ use vfnic_hw::Model;
 
 use super::filters::RssTable;
 use super::parse::{Parsed, kind};
+use crate::low_bits::LowBits;
 
 /// Longest hash input: two IPv6 addresses and two ports.
 const INPUT: usize = 36;
@@ -53,7 +54,7 @@ impl Rss {
         self.table
             .iter()
             .zip(input)
-            .fold(0, |hash, (table, byte)| hash ^ table[usize::from(byte)])
+            .fold(0, |hash, (table, byte)| hash ^ table.entry(byte))
     }
 
     /// The RSS type (dword 0, bits 3:0) and hash of a frame, if its kind is enabled. `start` is its beginning, the
@@ -113,13 +114,14 @@ impl Rss {
         let Some(table) = self.table.first_chunk::<12>() else {
             return 0;
         };
-        let part = |from: usize, to: usize| {
-            (from..to).fold(0, |hash, at| hash ^ table[at][usize::from(input[at])])
+        let each = || {
+            let both = table.iter().zip(input);
+            both.map(|(table, &byte)| table.entry(byte))
         };
         let (number, hash) = if self.types & bit != 0 {
-            (number, part(0, 8) ^ part(8, 12))
+            (number, each().fold(0, |hash, part| hash ^ part))
         } else if self.types & types::IP4 != 0 {
-            (2, part(0, 8))
+            (2, each().take(8).fold(0, |hash, part| hash ^ part))
         } else {
             return 0;
         };
@@ -148,10 +150,10 @@ impl Rss {
     /// The queue of a hash within a pool of `queues`, given the pool's PSRTYPE.
     fn queue(&self, model: Model, hash: u32, psrtype: u32, queues: usize) -> usize {
         let queue = match model {
-            Model::X550 => usize::from(self.reta[(hash & 63) as usize]),
+            Model::X550 => usize::from(*self.reta.entry((hash & 63) as usize)),
             _ => {
                 let bits = psrtype >> 29 & 3;
-                usize::from(self.reta[(hash & 127) as usize]) & ((1 << bits) - 1)
+                usize::from(*self.reta.entry(hash as usize)) & ((1 << bits) - 1)
             }
         };
         if queue < queues { queue } else { 0 }
@@ -159,7 +161,7 @@ impl Rss {
 
     /// 82576 with RSSE: the second queue for odd entries.
     fn odd_queue(&self, hash: u32, queues: usize) -> usize {
-        let queue = usize::from(self.reta[(hash & 127) as usize] & 1);
+        let queue = usize::from(*self.reta.entry(hash as usize) & 1);
         if queue < queues { queue } else { 0 }
     }
 }

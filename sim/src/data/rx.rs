@@ -12,6 +12,7 @@ use super::queue::{FETCH, RxFormat, RxQueue, RxSettings};
 use super::stats::DropReason;
 use super::write_back::{Owner, WriteBack};
 use crate::dma::{Direction, DmaFault, Translate, prefetch_write};
+use crate::low_bits::LowBits;
 
 /// A frame on its way into one queue.
 #[derive(Clone, Copy, Debug)]
@@ -171,10 +172,8 @@ impl RxQueue {
         let until_wrap = self.base.count - head;
         let want = (available.min(until_wrap) as usize).min(FETCH);
         let iova = self.base.ring.at(head);
-        let got = self
-            .base
-            .windows
-            .fetch(space, iova, &mut self.fetched[..want]);
+        let fetched = self.fetched.get_mut(..want).unwrap_or_default();
+        let got = self.base.windows.fetch(space, iova, fetched);
         self.at = 0;
         self.filled = got;
         if got == 0 {
@@ -201,8 +200,9 @@ impl RxQueue {
         self.base
             .windows
             .prefetch(at(got + next), after, Direction::Write);
-        self.fetched[..got]
+        self.fetched
             .iter()
+            .take(got)
             .for_each(|words| buffer(words[0]));
         self.base.windows.addresses(at(got), next, buffer);
         true
@@ -219,7 +219,7 @@ impl RxQueue {
         if !self.fetch(space, place, owner) {
             return None;
         }
-        let words = self.fetched[self.at];
+        let words = *self.fetched.entry(self.at);
         let index = self.base.head;
         self.at += 1;
         self.base.head = self.base.after(index, 1);
@@ -241,7 +241,10 @@ impl RxQueue {
     ) -> Result<Put, DropReason> {
         let plan = Plan::new(&self.settings, incoming.data.len(), incoming.headers);
         let size = self.settings.buffer_size as usize;
-        let (mut rest, mut first, mut raised) = (&incoming.data[plan.rest..], true, false);
+        debug_assert!(plan.header.max(plan.rest) <= incoming.data.len());
+        let header = incoming.data.get(..plan.header).unwrap_or_default();
+        let mut rest = incoming.data.get(plan.rest..).unwrap_or_default();
+        let (mut first, mut raised) = (true, false);
         let mut meta = incoming.meta;
         loop {
             let Some((index, words)) = self.take(space, place, owner) else {
@@ -266,7 +269,6 @@ impl RxQueue {
                         .hooks
                         .violation(owner.pool, owner.queue, RingViolation::BadBufferAddress);
                 }
-                let header = &incoming.data[..plan.header];
                 meta.error |= !self.store(space, words[1] & !1, header, place, owner, index);
             }
             meta.error |= !self.store(space, words[0], now, place, owner, index);

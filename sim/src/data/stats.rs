@@ -86,12 +86,14 @@ pub struct Drops([u64; DropReason::ALL.len()]);
 
 impl Drops {
     /// Counts `frames` more.
+    #[expect(clippy::indexing_slicing, reason = "there is one for each reason")]
     pub fn add(&mut self, reason: DropReason, frames: u64) {
         self.0[reason as usize] += frames;
     }
 
     /// How many for this reason.
     #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "there is one for each reason")]
     pub const fn get(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]
     }

@@ -5,9 +5,10 @@
 
 use vfnic_hw::{Family, Model};
 
-use super::filters::{Accept, Filters, MAX_POOLS, Mac, bit};
+use super::filters::{Accept, Filters, Mac, bit};
 use super::parse::ethertype;
 use super::stats::DropReason;
+use crate::low_bits::LowBits;
 
 /// What the switch looks at, after any VLAN insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ fn hash(mac: Mac, shift: u8) -> u16 {
 }
 
 fn in_table(table: &[u32; 128], hash: u16) -> bool {
-    table[usize::from(hash >> 5)] & (1 << (hash & 31)) != 0
+    table.entry(hash >> 5) & (1 << (hash & 31)) != 0
 }
 
 const BROADCAST: Mac = [0xff; 6];
@@ -97,7 +98,7 @@ const BROADCAST: Mac = [0xff; 6];
 impl Filters {
     fn accepting(&self, what: Accept) -> u64 {
         let mut pools = 0;
-        for (pool, policy) in (0u8..).zip(&self.pools[..=usize::from(self.pf_pool) % MAX_POOLS]) {
+        for (pool, policy) in (0..=self.pf_pool).zip(&self.pools) {
             if policy.accept.contains(what) {
                 pools |= bit(pool);
             }
@@ -334,7 +335,7 @@ impl Cache {
         };
         let mixed = (addresses.0 ^ u64::from(addresses.1) << 17 ^ u64::from(number) << 56)
             .wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let entry = &mut self.entries[(mixed >> 56) as usize & (CACHED - 1)];
+        let entry = self.entries.entry_mut((mixed >> 56) as usize);
         if entry.generation != filters.generation
             || entry.addresses != addresses
             || entry.origin != number

@@ -11,6 +11,7 @@ use super::transmit::MIN_FRAME;
 use super::tx::Wait;
 use super::write_back::Owner;
 use super::{DataPath, Tick};
+use crate::low_bits::LowBits;
 
 /// Frames one queue or port may pass before the next has its turn.
 const QUANTUM: u32 = 64;
@@ -49,7 +50,9 @@ impl DataPath {
                     break;
                 }
                 let index = (self.turn + index) % self.active.len();
-                let (pool, queue) = self.active[index];
+                let Some(&(pool, queue)) = self.active.get(index) else {
+                    break;
+                };
                 left -= self
                     .tx_turn(pool, queue, left.min(QUANTUM), &mut place)
                     .min(left);
@@ -140,19 +143,19 @@ impl DataPath {
         let which = outside as usize;
         let mut frames = 0;
         while frames < most {
-            let mut frame = std::mem::take(&mut self.arrived[which]);
-            let waiting = self.waiting[which];
+            let mut frame = std::mem::take(self.arrived.entry_mut(which));
+            let waiting = *self.waiting.entry(which);
             let again = match waiting {
                 Some(wait) if !self.is_over(wait, place) => {
-                    self.arrived[which] = frame;
+                    *self.arrived.entry_mut(which) = frame;
                     break;
                 }
                 Some(_) => true,
                 None => false,
             };
-            self.waiting[which] = None;
+            *self.waiting.entry_mut(which) = None;
             if !again && !self.next_frame(outside, &mut frame) {
-                self.arrived[which] = frame;
+                *self.arrived.entry_mut(which) = frame;
                 break;
             }
             let origin = match outside {
@@ -162,9 +165,9 @@ impl DataPath {
             if outside == Outside::Wire && !self.filters.link.up {
                 self.wire.drops.add(DropReason::LinkDown, 1);
             } else if let Forwarded::Blocked(wait) = self.forward(&frame, origin, place) {
-                self.waiting[which] = Some(wait);
+                *self.waiting.entry_mut(which) = Some(wait);
             }
-            self.arrived[which] = frame;
+            *self.arrived.entry_mut(which) = frame;
             frames += 1;
         }
         frames
@@ -247,7 +250,9 @@ impl DataPath {
         self.refresh_active();
         if !self.is_stalled() {
             for index in 0..self.active.len() {
-                let (pool, queue) = self.active[index];
+                let Some(&(pool, queue)) = self.active.get(index) else {
+                    break;
+                };
                 let Some(tx) = self.tx_queue(pool, queue) else {
                     continue;
                 };

@@ -12,6 +12,7 @@ use super::switch::Origin;
 use super::tx::{MAX_FRAME, Step};
 use super::write_back::Owner;
 use crate::dma::{DmaFault, Translate};
+use crate::low_bits::LowBits;
 
 /// What a step of a queue came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +188,7 @@ impl DataPath {
         };
         let data = tx.assembly.first;
         let from = tx.assembly.next_segment;
-        let context = tx.contexts[usize::from(data.slot & 1)].unwrap_or_default();
+        let context = tx.contexts.entry(data.slot).unwrap_or_default();
         let tag = self.tag_of(
             owner.pool,
             data.vle,
@@ -235,7 +236,7 @@ impl DataPath {
 
     /// The tag a frame gets, if any.
     fn tag_of(&self, pool: u8, vle: bool, legacy: Option<u16>, context: &TxContext) -> Option<u16> {
-        match self.filters.pools[usize::from(pool & 63)].insert {
+        match self.filters.pools.entry(pool).insert {
             VlanInsert::Always(tci) => Some(tci),
             VlanInsert::Never => None,
             VlanInsert::Descriptor => vle.then(|| legacy.unwrap_or(context.vlan)),

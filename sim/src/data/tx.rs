@@ -8,6 +8,7 @@ use super::place::Place;
 use super::queue::TxQueue;
 use super::write_back::{Owner, WriteBack};
 use crate::dma::{DmaFault, Translate};
+use crate::low_bits::LowBits;
 
 /// Longest frame a card sends, CRC not included (9728 with it).
 pub(crate) const MAX_FRAME: usize = 9724;
@@ -141,7 +142,7 @@ impl TxQueue {
         self.base.head = self.base.after(index, 1);
         match TxDescriptor::decode(words[0]) {
             TxDescriptor::Context(slot, context) => {
-                self.contexts[usize::from(slot)] = Some(context);
+                *self.contexts.entry_mut(slot) = Some(context);
                 if self.assembly.is_empty() {
                     self.base.head_word.store(self.base.head);
                 }
@@ -245,7 +246,7 @@ impl TxQueue {
         if let Some(error) = error {
             return Err(error);
         }
-        let context = self.contexts[usize::from(first.slot)];
+        let context = *self.contexts.entry(first.slot);
         if perfect && first.legacy.is_some() {
             return Err(RingViolation::BadDescriptorType);
         }

@@ -38,7 +38,10 @@ pub(crate) fn open_tap(name: &str) -> io::Result<OwnedFd> {
         flags: TAP | NO_PI,
         rest: [0; 22],
     };
-    request.name[..bytes.len()].copy_from_slice(bytes);
+    // The 16th byte stays NUL.
+    for (place, &byte) in request.name.iter_mut().zip(bytes) {
+        *place = byte;
+    }
     // SAFETY: TUNSETIFF reads a `struct ifreq`, 40 bytes, of which this is the layout.
     let set = unsafe { Setter::<{ opcode::write::<i32>(b'T', 202) }, IfReq>::new(request) };
     // SAFETY: the request belongs to this device, and its value lives through the call.

@@ -3,8 +3,8 @@
 use vfnic_hw::Family;
 
 use crate::data::{Accept, Mac, VlanInsert};
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::pool;
 
 impl CardState {
     /// Takes the first free RAR but number 0, which is the PF's own; false when there is none. Linux's ixgbe does not
@@ -36,8 +36,8 @@ impl CardState {
     }
 
     /// Takes a VF out of every VLAN.
-    pub(super) fn clear_vlans(&mut self, vf: usize) {
-        let pool = pool(vf);
+    pub(super) fn clear_vlans(&mut self, vf: VfId) {
+        let pool = vf.pool();
         let filters = self.path.filters_mut();
         let vids: Vec<u16> = filters
             .vlvf
@@ -51,10 +51,10 @@ impl CardState {
     }
 
     /// VMVIR and AUPE as the port VLAN says; the VF becomes a member of it, or of VLAN 0.
-    pub(super) fn apply_port_vlan(&mut self, vf: usize) {
+    pub(super) fn apply_port_vlan(&mut self, vf: VfId) {
         let this = &self.control.pf.vfs[vf];
         let (vlan, qos) = (this.vlan, this.qos);
-        let pool = pool(vf);
+        let pool = vf.pool();
         let filters = self.path.filters_mut();
         filters.add_vlan(vlan, pool);
         let insert = if vlan == 0 && qos == 0 {
@@ -75,7 +75,7 @@ impl CardState {
     /// both PF drivers does): one without hashes loses ROMPE.
     pub(super) fn rebuild_multicast(&mut self) {
         self.path.filters_mut().clear_mta();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let this = &self.control.pf.vfs[vf];
             let hashes = this.hashes.clone();
             let all = this.multicast_promiscuous || this.hash_overflow;
@@ -92,7 +92,7 @@ impl CardState {
                     }
                 }
             }
-            self.change_accept(pool(vf), set, clear);
+            self.change_accept(vf.pool(), set, clear);
             for hash in hashes {
                 self.path.filters_mut().set_mta(hash, true);
             }
@@ -100,9 +100,9 @@ impl CardState {
     }
 
     /// Frees every further address of a VF.
-    pub(super) fn clear_more_macs(&mut self, vf: usize) {
+    pub(super) fn clear_more_macs(&mut self, vf: VfId) {
         for mac in std::mem::take(&mut self.control.pf.vfs[vf].more_macs) {
-            self.remove_mac_filter(mac, pool(vf));
+            self.remove_mac_filter(mac, vf.pool());
         }
     }
 

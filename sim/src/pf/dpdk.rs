@@ -10,12 +10,12 @@ use super::{
     CTS, FAILURE, MOST_HASHES, RESET, SUCCESS, hashes, info, is_unicast, mac_of, mac_words,
 };
 use crate::data::{Accept, VlanInsert};
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::pool;
 
 impl CardState {
-    pub(super) fn dpdk_reset_event(&mut self, vf: usize) {
-        let pool = pool(vf);
+    pub(super) fn dpdk_reset_event(&mut self, vf: VfId) {
+        let pool = vf.pool();
         let this = &mut self.control.pf.vfs[vf];
         this.hashes.clear();
         this.dpdk_adds = 0;
@@ -32,12 +32,12 @@ impl CardState {
     }
 
     /// A VF's RAR: counted from the end.
-    fn dpdk_rar(&self, vf: usize) -> usize {
-        self.path.filters().rar_count() - 1 - vf
+    fn dpdk_rar(&self, vf: VfId) -> usize {
+        self.path.filters().rar_count() - 1 - vf.number()
     }
 
-    fn dpdk_reset(&mut self, vf: usize) -> Reply {
-        let pool = pool(vf);
+    fn dpdk_reset(&mut self, vf: VfId) -> Reply {
+        let pool = vf.pool();
         self.dpdk_reset_event(vf);
         let mac = self.control.pf.vfs[vf].mac;
         let index = self.dpdk_rar(vf);
@@ -55,7 +55,7 @@ impl CardState {
         reply
     }
 
-    pub(super) fn dpdk_answer(&mut self, vf: usize, words: [u32; 16]) -> Option<Reply> {
+    pub(super) fn dpdk_answer(&mut self, vf: VfId, words: [u32; 16]) -> Option<Reply> {
         if Self::is_reset(words[0]) {
             return Some(self.dpdk_reset(vf));
         }
@@ -70,7 +70,7 @@ impl CardState {
             0x08 if ixgbe => self.dpdk_negotiate(vf, words[1]),
             0x09 if ixgbe => {
                 let queues = u32::from(self.control.queues);
-                let first = u32::try_from(vf).unwrap_or(0) * queues;
+                let first = u32::from(vf.pool()) * queues;
                 more = vec![queues, queues, 0, first];
                 if self.control.pf.vfs[vf].api >= 2 {
                     Ok(())
@@ -87,14 +87,14 @@ impl CardState {
         Some(reply)
     }
 
-    fn dpdk_set_mac(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn dpdk_set_mac(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let mac = mac_of(words);
         let index = self.dpdk_rar(vf);
         let zero = mac == [0; 6] && self.control.model.family() == Family::Igbvf;
         if zero {
             self.path.filters_mut().clear_rar(index);
         } else if is_unicast(mac) {
-            self.path.filters_mut().set_rar(index, mac, 1 << vf);
+            self.path.filters_mut().set_rar(index, mac, 1 << vf.pool());
         } else {
             return Err(Refused);
         }
@@ -102,7 +102,7 @@ impl CardState {
         Ok(())
     }
 
-    fn dpdk_set_multicast(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn dpdk_set_multicast(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let count = (info(words[0]) as usize).min(MOST_HASHES);
         let list = hashes(words, count);
         let on = if list.is_empty() {
@@ -110,7 +110,7 @@ impl CardState {
         } else {
             Accept::ROMPE
         };
-        self.change_accept(pool(vf), on, Accept::MPE | Accept::ROMPE);
+        self.change_accept(vf.pool(), on, Accept::MPE | Accept::ROMPE);
         for &hash in &list {
             self.path.filters_mut().set_mta(hash, true);
         }
@@ -118,29 +118,29 @@ impl CardState {
         Ok(())
     }
 
-    fn dpdk_set_vlan(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn dpdk_set_vlan(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let Ok(vid) = u16::try_from(words[1] & 0xfff) else {
             return Err(Refused);
         };
         let filters = self.path.filters_mut();
         if info(words[0]) == 0 {
-            filters.remove_vlan(vid, pool(vf));
+            filters.remove_vlan(vid, vf.pool());
         } else {
             filters.set_vlan_filter(true);
-            if !filters.add_vlan(vid, pool(vf)) {
+            if !filters.add_vlan(vid, vf.pool()) {
                 return Err(Refused);
             }
         }
         Ok(())
     }
 
-    fn dpdk_set_lpe(&mut self, vf: usize, max_frame: u32) -> Result<(), Refused> {
+    fn dpdk_set_lpe(&mut self, vf: VfId, max_frame: u32) -> Result<(), Refused> {
         match self.control.model.family() {
             Family::Ixgbevf if (64..=9728).contains(&max_frame) => self.raise_max_frame(max_frame),
             Family::Igbvf if (64..=0x3f00).contains(&max_frame) => {
                 self.path
                     .filters_mut()
-                    .set_max_len(pool(vf), Some(max_frame));
+                    .set_max_len(vf.pool(), Some(max_frame));
             }
             _ => return Err(Refused),
         }
@@ -148,7 +148,7 @@ impl CardState {
     }
 
     /// Its further addresses share slots between VFs: the n-th add of any VF goes to slot n.
-    fn dpdk_macvlan(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn dpdk_macvlan(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let mac = mac_of(words);
         let adds = self.control.pf.vfs[vf].dpdk_adds;
         if info(words[0]) == 0 {
@@ -163,11 +163,11 @@ impl CardState {
         self.control.pf.vfs[vf].dpdk_adds = slot;
         self.path
             .filters_mut()
-            .set_rar(usize::from(slot), mac, 1 << vf);
+            .set_rar(usize::from(slot), mac, 1 << vf.pool());
         Ok(())
     }
 
-    fn dpdk_negotiate(&mut self, vf: usize, version: u32) -> Result<(), Refused> {
+    fn dpdk_negotiate(&mut self, vf: VfId, version: u32) -> Result<(), Refused> {
         if !self.control.pf.api_versions.contains(&version) {
             return Err(Refused);
         }
@@ -175,7 +175,7 @@ impl CardState {
         Ok(())
     }
 
-    fn dpdk_xcast(&mut self, vf: usize, mode: u32) -> Result<(), Refused> {
+    fn dpdk_xcast(&mut self, vf: VfId, mode: u32) -> Result<(), Refused> {
         let api = self.control.pf.vfs[vf].api;
         let known = matches!((api, mode), (3, 0..=2) | (4, 0..=3));
         if !known || (mode == 3 && !self.control.pf.promiscuous) {
@@ -184,7 +184,7 @@ impl CardState {
         if mode != self.control.pf.vfs[vf].xcast {
             let accept = Self::ixgbe_accept(mode).ok_or(Refused)?;
             let every = Accept::ROMPE | Accept::MPE | Accept::UPE | Accept::VPE;
-            self.change_accept(pool(vf), accept, every);
+            self.change_accept(vf.pool(), accept, every);
             self.control.pf.vfs[vf].xcast = mode;
         }
         Ok(())

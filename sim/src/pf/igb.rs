@@ -8,8 +8,8 @@ use super::{
     CTS, FAILURE, MOST_HASHES, RESET, SUCCESS, hashes, info, is_unicast, mac_of, mac_words,
 };
 use crate::data::Mac;
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::pool;
 
 /// igb says no at most once in this time, and keeps silent in between (igbvf.md §6.2).
 pub(super) const NACK_PAUSE: Duration = Duration::from_secs(2);
@@ -19,14 +19,14 @@ const PROMISC_MULTICAST: u32 = 1 << 17;
 
 impl CardState {
     /// VFLRE: as inside RESET, and an address the VF chose itself is forgotten (its filter stays until RESET).
-    pub(super) fn igb_vf_reset(&mut self, vf: usize) {
+    pub(super) fn igb_vf_reset(&mut self, vf: VfId) {
         if !self.control.pf.vfs[vf].mac_administered {
             self.control.pf.vfs[vf].mac = [0; 6];
         }
         self.igb_reset_event(vf);
     }
 
-    fn igb_reset_event(&mut self, vf: usize) {
+    fn igb_reset_event(&mut self, vf: VfId) {
         let now = self.control.now;
         let this = &mut self.control.pf.vfs[vf];
         this.clear_to_send = false;
@@ -37,23 +37,23 @@ impl CardState {
         let port_vlan = this.vlan != 0;
         self.clear_vlans(vf);
         self.apply_port_vlan(vf);
-        self.path.filters_mut().set_strip(pool(vf), port_vlan);
+        self.path.filters_mut().set_strip(vf.pool(), port_vlan);
         self.rebuild_multicast();
     }
 
     /// RAR of a VF: counted from the end.
-    pub(super) fn igb_set_rar(&mut self, vf: usize, mac: Mac) {
-        let index = self.path.filters().rar_count() - (vf + 1);
+    pub(super) fn igb_set_rar(&mut self, vf: VfId, mac: Mac) {
+        let index = self.path.filters().rar_count() - (vf.number() + 1);
         let filters = self.path.filters_mut();
         if mac == [0; 6] {
             filters.clear_rar(index);
         } else {
-            filters.set_rar(index, mac, 1 << vf);
+            filters.set_rar(index, mac, 1 << vf.pool());
         }
     }
 
-    fn igb_reset(&mut self, vf: usize) -> Reply {
-        let pool = pool(vf);
+    fn igb_reset(&mut self, vf: VfId) -> Reply {
+        let pool = vf.pool();
         self.igb_reset_event(vf);
         let mac = self.control.pf.vfs[vf].mac;
         self.igb_set_rar(vf, mac);
@@ -70,7 +70,7 @@ impl CardState {
         }
     }
 
-    pub(super) fn igb_answer(&mut self, vf: usize, words: [u32; 16]) -> Option<Reply> {
+    pub(super) fn igb_answer(&mut self, vf: VfId, words: [u32; 16]) -> Option<Reply> {
         let now = self.control.now;
         if Self::is_reset(words[0]) {
             return Some(self.igb_reset(vf));
@@ -99,7 +99,7 @@ impl CardState {
 
     /// SET_MAC_ADDR: info 0 the address, 1 clear the further ones, 2 add one. An administered address makes all of it the
     /// administrator's, even setting the same again.
-    fn igb_set_mac(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn igb_set_mac(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let mac = mac_of(words);
         let this = &self.control.pf.vfs[vf];
         if (this.mac_administered && !this.trusted) || !is_unicast(mac) {
@@ -115,7 +115,7 @@ impl CardState {
                 self.clear_more_macs(vf);
                 Ok(())
             }
-            2 if self.more_macs_left() > 0 && self.add_mac_filter(mac, pool(vf)) => {
+            2 if self.more_macs_left() > 0 && self.add_mac_filter(mac, vf.pool()) => {
                 self.control.pf.vfs[vf].more_macs.push(mac);
                 Ok(())
             }
@@ -123,7 +123,7 @@ impl CardState {
         }
     }
 
-    fn igb_set_multicast(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn igb_set_multicast(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let count = info(words[0]) as usize;
         let this = &mut self.control.pf.vfs[vf];
         this.hashes = hashes(words, count.min(MOST_HASHES));
@@ -133,7 +133,7 @@ impl CardState {
     }
 
     /// SET_VLAN, and its side effect: tags are stripped from now on unless the VLAN was 0 (igbvf.md §6.3).
-    fn igb_set_vlan(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn igb_set_vlan(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let add = info(words[0]) != 0;
         let Ok(vid) = u16::try_from(words[1] & 0xfff) else {
             return Err(Refused);
@@ -146,25 +146,25 @@ impl CardState {
         }
         let filters = self.path.filters_mut();
         if add {
-            if !filters.add_vlan(vid, pool(vf)) {
+            if !filters.add_vlan(vid, vf.pool()) {
                 return Err(Refused);
             }
         } else {
-            filters.remove_vlan(vid, pool(vf));
+            filters.remove_vlan(vid, vf.pool());
         }
-        filters.set_strip(pool(vf), vid != 0);
+        filters.set_strip(vf.pool(), vid != 0);
         Ok(())
     }
 
-    fn igb_set_lpe(&mut self, vf: usize, max_frame: u32) -> Result<(), Refused> {
+    fn igb_set_lpe(&mut self, vf: VfId, max_frame: u32) -> Result<(), Refused> {
         self.path
             .filters_mut()
-            .set_max_len(pool(vf), Some(max_frame.min(0x2600)));
+            .set_max_len(vf.pool(), Some(max_frame.min(0x2600)));
         Ok(())
     }
 
     /// SET_PROMISC: the multicast part is done whatever becomes of the rest, and its flag goes from the echo.
-    fn igb_set_promisc(&mut self, vf: usize, word: &mut u32) -> Result<(), Refused> {
+    fn igb_set_promisc(&mut self, vf: VfId, word: &mut u32) -> Result<(), Refused> {
         self.control.pf.vfs[vf].multicast_promiscuous = *word & PROMISC_MULTICAST != 0;
         self.rebuild_multicast();
         *word &= !PROMISC_MULTICAST;

@@ -7,8 +7,8 @@ use super::{
     CTS, FAILURE, MOST_HASHES, RESET, SUCCESS, hashes, info, is_unicast, mac_of, mac_words,
 };
 use crate::data::{Accept, SpoofChecks};
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::pool;
 
 /// Versions that know GET_QUEUES: 1.1 and on, without the abandoned 2.0 (ixgbevf.md §6.6).
 const API_11: [u32; 6] = [2, 3, 4, 5, 7, 8];
@@ -21,8 +21,8 @@ pub(super) struct Refused;
 
 impl CardState {
     /// What ixgbe does when a VF was reset: everything the VF had asked for goes, but for the casting mode.
-    pub(super) fn ixgbe_reset_event(&mut self, vf: usize) {
-        let pool = pool(vf);
+    pub(super) fn ixgbe_reset_event(&mut self, vf: VfId) {
+        let pool = vf.pool();
         self.clear_vlans(vf);
         self.apply_port_vlan(vf);
         let this = &self.control.pf.vfs[vf];
@@ -39,28 +39,28 @@ impl CardState {
     }
 
     /// PFVFSPOOF: address, VLAN, and on an X550 the ethertypes of control frames.
-    pub(super) fn ixgbe_spoof(&mut self, vf: usize, on: bool) {
+    pub(super) fn ixgbe_spoof(&mut self, vf: VfId, on: bool) {
         let checks = SpoofChecks {
             mac: on,
             vlan: on,
             ethertype: on && self.control.model == Model::X550,
         };
-        self.path.filters_mut().set_spoof(pool(vf), checks);
+        self.path.filters_mut().set_spoof(vf.pool(), checks);
     }
 
     /// VFTE and VFRE as the VF's link state says. An 82599 whose PF runs jumbo frames leaves VFRE off until the VF says
     /// that it can take them.
-    pub(super) fn ixgbe_set_rx_tx(&mut self, vf: usize) {
+    pub(super) fn ixgbe_set_rx_tx(&mut self, vf: VfId) {
         let on = self.control.pf.vfs[vf].link_enable;
         let jumbo = self.control.model == Model::I82599 && self.control.pf.mtu > 1500;
         let filters = self.path.filters_mut();
-        filters.set_transmit(pool(vf), on);
-        filters.set_receive(pool(vf), on && !jumbo);
+        filters.set_transmit(vf.pool(), on);
+        filters.set_receive(vf.pool(), on && !jumbo);
     }
 
     /// RESET: the handshake that makes a VF known.
-    fn ixgbe_reset(&mut self, vf: usize) -> Reply {
-        let pool = pool(vf);
+    fn ixgbe_reset(&mut self, vf: VfId) -> Reply {
+        let pool = vf.pool();
         self.ixgbe_reset_event(vf);
         self.control.vfs[vf].mailbox.memory = [0; 16];
         let this = &self.control.pf.vfs[vf];
@@ -83,7 +83,7 @@ impl CardState {
         }
     }
 
-    pub(super) fn ixgbe_answer(&mut self, vf: usize, mut words: [u32; 16]) -> Option<Reply> {
+    pub(super) fn ixgbe_answer(&mut self, vf: VfId, mut words: [u32; 16]) -> Option<Reply> {
         if Self::is_reset(words[0]) {
             return Some(self.ixgbe_reset(vf));
         }
@@ -110,7 +110,7 @@ impl CardState {
         Some(words.to_vec())
     }
 
-    fn ixgbe_set_mac(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_set_mac(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let mac = mac_of(words);
         let this = &self.control.pf.vfs[vf];
         if !is_unicast(mac) || (this.mac_administered && !this.trusted && this.mac != mac) {
@@ -120,26 +120,26 @@ impl CardState {
     }
 
     /// Replaces a VF's address filter. When the table is full the VF has none.
-    pub(super) fn ixgbe_change_mac(&mut self, vf: usize, mac: [u8; 6]) -> Result<(), Refused> {
+    pub(super) fn ixgbe_change_mac(&mut self, vf: VfId, mac: [u8; 6]) -> Result<(), Refused> {
         let old = self.control.pf.vfs[vf].mac;
-        self.remove_mac_filter(old, pool(vf));
-        let added = self.add_mac_filter(mac, pool(vf));
+        self.remove_mac_filter(old, vf.pool());
+        let added = self.add_mac_filter(mac, vf.pool());
         self.control.pf.vfs[vf].mac = if added { mac } else { [0; 6] };
         if added { Ok(()) } else { Err(Refused) }
     }
 
-    fn ixgbe_set_multicast(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_set_multicast(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let count = (info(words[0]) as usize).min(MOST_HASHES);
         let list = hashes(words, count);
         for &hash in &list {
             self.path.filters_mut().set_mta(hash, true);
         }
         self.control.pf.vfs[vf].hashes = list;
-        self.change_accept(pool(vf), Accept::ROMPE, Accept::empty());
+        self.change_accept(vf.pool(), Accept::ROMPE, Accept::empty());
         Ok(())
     }
 
-    fn ixgbe_set_vlan(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_set_vlan(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let add = info(words[0]) != 0;
         let Ok(vid) = u16::try_from(words[1] & 0xfff) else {
             return Err(Refused);
@@ -152,15 +152,15 @@ impl CardState {
             // Membership of VLAN 0 is what lets untagged frames through.
             (false, 0) => Ok(()),
             (false, _) => {
-                filters.remove_vlan(vid, pool(vf));
+                filters.remove_vlan(vid, vf.pool());
                 Ok(())
             }
-            (true, _) if filters.add_vlan(vid, pool(vf)) => Ok(()),
+            (true, _) if filters.add_vlan(vid, vf.pool()) => Ok(()),
             (true, _) => Err(Refused),
         }
     }
 
-    fn ixgbe_set_lpe(&mut self, vf: usize, max_frame: u32) -> Result<(), Refused> {
+    fn ixgbe_set_lpe(&mut self, vf: VfId, max_frame: u32) -> Result<(), Refused> {
         if !(68..=9728).contains(&max_frame) {
             return Err(Refused);
         }
@@ -169,7 +169,7 @@ impl CardState {
             let pf_jumbo = self.control.pf.mtu > 1500;
             let knows_jumbo = API_11.contains(&self.control.pf.vfs[vf].api);
             let fits = (knows_jumbo && pf_jumbo) || (!pf_jumbo && max_frame <= 1518);
-            self.path.filters_mut().set_receive(pool(vf), fits);
+            self.path.filters_mut().set_receive(vf.pool(), fits);
             if !fits {
                 return Err(Refused);
             }
@@ -178,7 +178,7 @@ impl CardState {
         Ok(())
     }
 
-    fn ixgbe_set_macvlan(&mut self, vf: usize, words: &[u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_set_macvlan(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let index = info(words[0]);
         let mac = mac_of(words);
         let this = &self.control.pf.vfs[vf];
@@ -189,7 +189,7 @@ impl CardState {
             // A VF with several addresses would trip over the check; it stays off until something sets it again.
             self.path
                 .filters_mut()
-                .set_spoof(pool(vf), SpoofChecks::default());
+                .set_spoof(vf.pool(), SpoofChecks::default());
         }
         if index <= 1 {
             self.clear_more_macs(vf);
@@ -197,14 +197,14 @@ impl CardState {
         if index == 0 {
             return Ok(());
         }
-        if self.more_macs_left() == 0 || !self.add_mac_filter(mac, pool(vf)) {
+        if self.more_macs_left() == 0 || !self.add_mac_filter(mac, vf.pool()) {
             return Err(Refused);
         }
         self.control.pf.vfs[vf].more_macs.push(mac);
         Ok(())
     }
 
-    fn ixgbe_negotiate(&mut self, vf: usize, version: u32) -> Result<(), Refused> {
+    fn ixgbe_negotiate(&mut self, vf: VfId, version: u32) -> Result<(), Refused> {
         if !self.control.pf.api_versions.contains(&version) {
             return Err(Refused);
         }
@@ -213,7 +213,7 @@ impl CardState {
     }
 
     /// Whether the VF negotiated one of these versions.
-    fn ixgbe_api(&self, vf: usize, versions: &[u32]) -> Result<u32, Refused> {
+    fn ixgbe_api(&self, vf: VfId, versions: &[u32]) -> Result<u32, Refused> {
         let api = self.control.pf.vfs[vf].api;
         if versions.contains(&api) {
             Ok(api)
@@ -222,7 +222,7 @@ impl CardState {
         }
     }
 
-    fn ixgbe_get_queues(&self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_get_queues(&self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         self.ixgbe_api(vf, &API_11)?;
         let this = &self.control.pf.vfs[vf];
         words[1] = u32::from(self.control.queues);
@@ -233,7 +233,7 @@ impl CardState {
     }
 
     /// GET_RETA and GET_RSS_KEY are for parts whose VFs share the PF's table.
-    fn ixgbe_may_query_rss(&self, vf: usize) -> Result<(), Refused> {
+    fn ixgbe_may_query_rss(&self, vf: VfId) -> Result<(), Refused> {
         let shared = matches!(self.control.model, Model::I82599 | Model::X540);
         if !shared || !self.control.pf.vfs[vf].rss_query {
             return Err(Refused);
@@ -241,7 +241,7 @@ impl CardState {
         self.ixgbe_api(vf, &API_12).map(|_| ())
     }
 
-    fn ixgbe_get_reta(&self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_get_reta(&self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         self.ixgbe_may_query_rss(vf)?;
         let reta = &self.path.filters().rss.reta;
         for (word, entries) in words[1..].iter_mut().zip(reta.chunks_exact(16)) {
@@ -253,7 +253,7 @@ impl CardState {
         Ok(())
     }
 
-    fn ixgbe_get_rss_key(&self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_get_rss_key(&self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         self.ixgbe_may_query_rss(vf)?;
         let key = &self.path.filters().rss.key;
         for (word, bytes) in words[1..].iter_mut().zip(key.chunks_exact(4)) {
@@ -265,7 +265,7 @@ impl CardState {
         Ok(())
     }
 
-    fn ixgbe_xcast(&mut self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_xcast(&mut self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         const MULTI: u32 = 1;
         const PROMISC: u32 = 3;
         let api = self.ixgbe_api(vf, &API_12)?;
@@ -284,7 +284,7 @@ impl CardState {
             }
             let accept = Self::ixgbe_accept(mode).ok_or(Refused)?;
             let every = Accept::ROMPE | Accept::MPE | Accept::UPE | Accept::VPE;
-            self.change_accept(pool(vf), accept, every);
+            self.change_accept(vf.pool(), accept, every);
             self.control.pf.vfs[vf].xcast = mode;
         }
         words[1] = mode;
@@ -305,14 +305,14 @@ impl CardState {
         })
     }
 
-    fn ixgbe_link_state(&self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_link_state(&self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         self.ixgbe_api(vf, &API_12)?;
         words[1] = u32::from(self.control.pf.vfs[vf].link_enable);
         Ok(())
     }
 
     /// FEATURES_NEGOTIATE, API 1.7: Linux's PF offers IPsec (bit 0), not the ESX mailbox (bit 1).
-    fn ixgbe_features(&self, vf: usize, words: &mut [u32; 16]) -> Result<(), Refused> {
+    fn ixgbe_features(&self, vf: VfId, words: &mut [u32; 16]) -> Result<(), Refused> {
         self.ixgbe_api(vf, &[8])?;
         words[1] &= 1;
         Ok(())

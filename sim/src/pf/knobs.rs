@@ -7,9 +7,9 @@ use vfnic_hw::{Family, Model};
 
 use super::is_unicast;
 use crate::data::{LinkState, Mac};
+use crate::per_vf::VfId;
 use crate::shared::Shared;
 use crate::state::CardState;
-use crate::vf::pool;
 
 /// A knob that could not be turned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -210,7 +210,7 @@ impl Pf {
                 return Err(refused("max_tx_rate", mbps.to_string(), why));
             }
             state.control.pf.vfs[vf].max_tx_rate = mbps;
-            state.path.set_rate(pool(vf), (mbps > 0).then_some(mbps));
+            state.path.set_rate(vf.pool(), (mbps > 0).then_some(mbps));
             Ok(())
         })
     }
@@ -483,16 +483,16 @@ impl Pf {
     fn on_vf<R>(
         &self,
         vf: u16,
-        what: impl FnOnce(&mut CardState, usize) -> Result<R, PfError>,
+        what: impl FnOnce(&mut CardState, VfId) -> Result<R, PfError>,
     ) -> Result<R, PfError> {
-        self.card.with(|state| {
-            let have = state.control.vf_count;
-            if vf < have {
-                what(state, usize::from(vf))
-            } else {
-                Err(PfError::NoVf { vf, have })
-            }
-        })
+        self.card
+            .with(|state| match state.control.vfs.find(usize::from(vf)) {
+                Some(vf) => what(state, vf),
+                None => Err(PfError::NoVf {
+                    vf,
+                    have: state.control.vf_count,
+                }),
+            })
     }
 }
 

@@ -2,15 +2,6 @@
 //!
 //! Linux's PF drivers (ixgbe and igb) are the model, with DPDK's as a variant (ixgbevf.md §6.8, igbvf.md §6.2-6.7).
 //! `task` is the mailbox interrupt; `ixgbe`, `igb` and `dpdk` answer; `port` brings the whole port up and down.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable
-    )
-)]
 
 mod addresses;
 mod dpdk;
@@ -29,6 +20,7 @@ use vfnic_hw::{Family, Model};
 use crate::builder::CardBuilder;
 use crate::data::{LinkState, Mac};
 use crate::fault::Random;
+use crate::per_vf::PerVf;
 
 pub use knobs::{Pf, PfError, VfInfo, VfLink};
 
@@ -106,7 +98,7 @@ pub(crate) struct PfState {
     link_latch: bool,
     /// Longest frame any VF asked for: MAXFRS is only ever raised.
     max_frame: u32,
-    vfs: Vec<PfVf>,
+    vfs: PerVf<PfVf>,
 }
 
 /// What it keeps of one VF.
@@ -232,8 +224,8 @@ impl PfState {
 
     /// A VF's frame was dropped by the spoof check.
     pub(crate) fn spoofed(&mut self, vf: usize) {
-        if let Some(vf) = self.vfs.get_mut(vf) {
-            vf.spoofed += 1;
+        if let Some(vf) = self.vfs.find(vf) {
+            self.vfs[vf].spoofed += 1;
         }
     }
 

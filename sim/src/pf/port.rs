@@ -6,14 +6,15 @@ use vfnic_hw::{Family, Model};
 
 use super::{CTS, PF_CONTROL, PfPersonality, VfLink};
 use crate::data::{Accept, LinkState, RssTable};
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::{QUEUES, pool};
+use crate::vf::narrow;
 
 impl CardState {
     /// What the PF driver does when it is loaded and SR-IOV is enabled.
     pub(crate) fn power_on(&mut self) {
         self.program_port();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             self.push_queues(vf);
             self.control.vfs[vf].mailbox.pf_reset_done();
             // Nobody has been there to see RSTD; by the time a driver comes it was read away long ago.
@@ -46,20 +47,20 @@ impl CardState {
             self.add_mac_filter(mac, pf_pool);
         }
         self.program_rss();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let this = &self.control.pf.vfs[vf];
             let (spoof, mac, rate) = (this.spoofchk, this.mac, this.max_tx_rate);
             if model.family() == Family::Ixgbevf && linux {
                 self.ixgbe_spoof(vf, spoof);
                 if mac != [0; 6] {
-                    self.add_mac_filter(mac, pool(vf));
+                    self.add_mac_filter(mac, vf.pool());
                 }
             } else if linux {
                 self.igb_spoof(vf, spoof);
                 self.igb_set_rar(vf, mac);
             }
             self.apply_port_vlan(vf);
-            self.path.set_rate(pool(vf), (rate > 0).then_some(rate));
+            self.path.set_rate(vf.pool(), (rate > 0).then_some(rate));
         }
         self.rebuild_multicast();
         self.apply_link();
@@ -74,7 +75,7 @@ impl CardState {
         }
         let queues = usize::from(self.control.queues.max(1));
         for (index, entry) in table.reta.iter_mut().enumerate() {
-            *entry = pool(index % queues);
+            *entry = narrow(index % queues);
         }
         // TCP and plain IP of both versions, what Linux's PF turns on.
         table.types = 0x0033_0000;
@@ -124,8 +125,8 @@ impl CardState {
     }
 
     /// Linux's PF clears TDWBAL and TDWBAH, which FLR does not (ixgbevf.md §5.2).
-    pub(super) fn clear_head_write_back(&mut self, vf: usize) {
-        for tx in &mut self.control.vfs[vf].regs.tx {
+    pub(super) fn clear_head_write_back(&mut self, vf: VfId) {
+        for tx in self.control.vfs[vf].regs.tx.iter_mut() {
             tx.wbal = 0;
             tx.wbah = 0;
         }
@@ -133,13 +134,13 @@ impl CardState {
     }
 
     /// DTXSWC: igb checks address and VLAN of a VF that is to be checked.
-    pub(super) fn igb_spoof(&mut self, vf: usize, on: bool) {
+    pub(super) fn igb_spoof(&mut self, vf: VfId, on: bool) {
         let checks = crate::data::SpoofChecks {
             mac: on,
             vlan: on,
             ethertype: false,
         };
-        self.path.filters_mut().set_spoof(pool(vf), checks);
+        self.path.filters_mut().set_spoof(vf.pool(), checks);
     }
 
     /// The port goes down: VFs lose clear-to-send and are pinged so, then everything in hardware is lost.
@@ -147,7 +148,7 @@ impl CardState {
         if !self.control.pf.running() {
             return;
         }
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             self.control.pf.vfs[vf].clear_to_send = false;
             self.ping(vf);
         }
@@ -157,7 +158,7 @@ impl CardState {
     fn reset_port(&mut self) {
         let family = self.control.model.family();
         self.path.reset_port();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let pf = &mut self.control.pf.vfs[vf];
             pf.outbox.clear();
             pf.due = None;
@@ -175,18 +176,15 @@ impl CardState {
             let this = &mut self.control.vfs[vf];
             this.irq.reset();
             this.regs.power_on(family);
-            for queue in 0..QUEUES {
-                this.regs.rx[queue].disable();
-                this.regs.tx[queue].disable();
-            }
+            this.regs.disable_queues();
             self.push_queues(vf);
-            self.path.set_psrtype(pool(vf), 0);
+            self.path.set_psrtype(vf.pool(), 0);
             self.push_vf_rss(vf);
         }
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let filters = self.path.filters_mut();
-            filters.set_receive(pool(vf), false);
-            filters.set_transmit(pool(vf), false);
+            filters.set_receive(vf.pool(), false);
+            filters.set_transmit(vf.pool(), false);
         }
     }
 
@@ -209,7 +207,7 @@ impl CardState {
     }
 
     fn port_links_down(&mut self) {
-        for vf in &mut self.control.pf.vfs {
+        for vf in self.control.pf.vfs.iter_mut() {
             if vf.link == VfLink::Auto {
                 vf.link_enable = false;
             }
@@ -238,7 +236,7 @@ impl CardState {
             return;
         }
         self.program_port();
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             let this = &mut self.control.pf.vfs[vf];
             this.link_enable = this.link != VfLink::Disable;
             this.clear_to_send = false;
@@ -259,12 +257,12 @@ impl CardState {
         }
         if speed_changed {
             // Rates were fractions of the old speed (ixgbevf.md §8.5).
-            for vf in 0..self.control.vfs.len() {
+            for vf in self.control.vfs.ids() {
                 self.control.pf.vfs[vf].max_tx_rate = 0;
-                self.path.set_rate(pool(vf), None);
+                self.path.set_rate(vf.pool(), None);
             }
         }
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             self.ping(vf);
         }
     }
@@ -275,8 +273,8 @@ impl CardState {
         if self.control.model != Model::X550 {
             return;
         }
-        for vf in 0..self.control.vfs.len() {
-            if vfs & (1 << vf) != 0 {
+        for vf in self.control.vfs.ids() {
+            if vfs & (1 << vf.pool()) != 0 {
                 let now = self.control.now;
                 self.control.pf.vfs[vf].clear_to_send = false;
                 self.send(vf, now, vec![PF_CONTROL | CTS]);

@@ -6,6 +6,7 @@ use vfnic_hw::Family;
 
 use super::{FAILURE, Message, PF_CONTROL, PfPersonality, RESET, SUCCESS};
 use crate::fault::{Action, Point};
+use crate::per_vf::VfId;
 use crate::state::CardState;
 
 /// How long a PF driver tries to get the mailbox memory before it gives a message up (2000 times 500 us).
@@ -16,7 +17,7 @@ pub(super) type Reply = Vec<u32>;
 
 impl CardState {
     /// The PF's mailbox interrupt: a VF wrote, acknowledged, let go of the memory, or was reset.
-    pub(crate) fn notify_pf(&mut self, vf: usize) {
+    pub(crate) fn notify_pf(&mut self, vf: VfId) {
         let now = self.control.now;
         let pf = &mut self.control.pf;
         if !pf.running() {
@@ -34,7 +35,7 @@ impl CardState {
     }
 
     /// One VF's turn: its reset before its message before its acknowledgement (ixgbevf.md §5.2).
-    pub(super) fn pf_task(&mut self, vf: usize) {
+    pub(super) fn pf_task(&mut self, vf: VfId) {
         self.control.pf.vfs[vf].due = None;
         self.flush_outbox(vf);
         if std::mem::take(&mut self.control.vfs[vf].mailbox.vf_reset) {
@@ -53,14 +54,16 @@ impl CardState {
     }
 
     /// A request: read it, acknowledge it, act on it, reply.
-    fn take_request(&mut self, vf: usize) {
+    fn take_request(&mut self, vf: VfId) {
         let now = self.control.now;
         let words = self.control.vfs[vf].mailbox.memory;
         let kind = words[0] & 0xffff;
         let fault = if std::mem::take(&mut self.control.pf.vfs[vf].delayed) {
             None
         } else {
-            self.control.faults.at(Point::MailboxRequest, now, vf, kind)
+            self.control
+                .faults
+                .at(Point::MailboxRequest, now, vf.number(), kind)
         };
         match fault {
             Some(Action::Drop) => {
@@ -94,7 +97,7 @@ impl CardState {
         }
     }
 
-    fn answer(&mut self, vf: usize, words: [u32; 16]) -> Option<Reply> {
+    fn answer(&mut self, vf: VfId, words: [u32; 16]) -> Option<Reply> {
         match (self.control.pf.personality, self.control.model.family()) {
             (PfPersonality::Dpdk, _) => self.dpdk_answer(vf, words),
             (PfPersonality::Linux, Family::Ixgbevf) => self.ixgbe_answer(vf, words),
@@ -103,15 +106,25 @@ impl CardState {
     }
 
     /// Sends a reply, or what a fault makes of it.
-    fn send_reply(&mut self, vf: usize, kind: u32, mut words: Reply) {
+    fn send_reply(&mut self, vf: VfId, kind: u32, mut words: Reply) {
         let now = self.control.now;
         let mut at = now + self.control.pf.delay;
-        match self.control.faults.at(Point::MailboxReply, now, vf, kind) {
+        match self
+            .control
+            .faults
+            .at(Point::MailboxReply, now, vf.number(), kind)
+        {
             Some(Action::Drop) => return,
             Some(Action::Delay(time)) => at += time,
-            Some(Action::Nack) => words[0] = (words[0] & !SUCCESS) | FAILURE,
+            Some(Action::Nack) => {
+                if let Some(word) = words.first_mut() {
+                    *word = (*word & !SUCCESS) | FAILURE;
+                }
+            }
             fault @ Some(Action::Force(_) | Action::Mask { .. }) => {
-                words[0] = self.control.faults.bend(fault, words[0]);
+                if let Some(word) = words.first_mut() {
+                    *word = self.control.faults.bend(fault, *word);
+                }
             }
             fault @ Some(Action::Random) => {
                 for word in words.iter_mut().skip(1) {
@@ -134,7 +147,7 @@ impl CardState {
     }
 
     /// Puts a message on its way.
-    pub(super) fn send(&mut self, vf: usize, at: Duration, words: Vec<u32>) {
+    pub(super) fn send(&mut self, vf: VfId, at: Duration, words: Vec<u32>) {
         self.control.pf.vfs[vf]
             .outbox
             .push_back(Message { at, words });
@@ -143,7 +156,7 @@ impl CardState {
     }
 
     /// Writes what is due, as soon as the VF lets go of the memory.
-    pub(super) fn flush_outbox(&mut self, vf: usize) {
+    pub(super) fn flush_outbox(&mut self, vf: VfId) {
         let now = self.control.now;
         while let Some(message) = self.control.pf.vfs[vf].outbox.front() {
             if message.at > now {
@@ -178,7 +191,7 @@ impl CardState {
 
     /// The VF acknowledged a message. One that the PF does not know is told so: this is how a VF learns that it was
     /// forgotten (ixgbevf.md §6.9 item 7).
-    fn take_ack(&mut self, vf: usize) {
+    fn take_ack(&mut self, vf: VfId) {
         let now = self.control.now;
         let family = self.control.model.family();
         let pf = &mut self.control.pf;
@@ -201,7 +214,7 @@ impl CardState {
     }
 
     /// CTS if the VF has it.
-    pub(super) fn clear_to_send_bit(&self, vf: usize) -> u32 {
+    pub(super) fn clear_to_send_bit(&self, vf: VfId) -> u32 {
         if self.control.pf.vfs[vf].clear_to_send {
             super::CTS
         } else {
@@ -210,7 +223,7 @@ impl CardState {
     }
 
     /// Pings a VF.
-    pub(super) fn ping(&mut self, vf: usize) {
+    pub(super) fn ping(&mut self, vf: VfId) {
         let now = self.control.now;
         let word = PF_CONTROL | self.clear_to_send_bit(vf);
         self.send(vf, now, vec![word]);
@@ -222,7 +235,7 @@ impl CardState {
         if self.control.pf.back_at.is_some_and(|at| at <= now) {
             self.port_back();
         }
-        for vf in 0..self.control.vfs.len() {
+        for vf in self.control.vfs.ids() {
             if self.control.pf.vfs[vf].due.is_some_and(|due| due <= now) {
                 self.pf_task(vf);
             } else {

@@ -6,17 +6,17 @@ use vfnic_hw::{Family, Model};
 
 use super::knobs::{PfError, refused};
 use crate::data::Mac;
+use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::pool;
 
 impl CardState {
     /// The administrator sets a VF's address, or takes it away.
-    pub(super) fn knob_mac(&mut self, vf: usize, mac: Mac) -> Result<(), PfError> {
+    pub(super) fn knob_mac(&mut self, vf: VfId, mac: Mac) -> Result<(), PfError> {
         let full = || refused("mac", format!("{mac:02x?}"), "the address table is full");
         match self.control.model.family() {
             Family::Ixgbevf if mac == [0; 6] => {
                 let old = self.control.pf.vfs[vf].mac;
-                self.remove_mac_filter(old, pool(vf));
+                self.remove_mac_filter(old, vf.pool());
                 self.control.pf.vfs[vf].mac = mac;
             }
             Family::Ixgbevf => self.ixgbe_change_mac(vf, mac).map_err(|_| full())?,
@@ -30,9 +30,9 @@ impl CardState {
     }
 
     /// The administrator sets a port VLAN, or ends it.
-    pub(super) fn knob_vlan(&mut self, vf: usize, vlan: u16, qos: u8) -> Result<(), PfError> {
+    pub(super) fn knob_vlan(&mut self, vf: VfId, vlan: u16, qos: u8) -> Result<(), PfError> {
         let old = self.control.pf.vfs[vf].vlan;
-        let pool = pool(vf);
+        let pool = vf.pool();
         let filters = self.path.filters_mut();
         filters.remove_vlan(old, pool);
         if !filters.add_vlan(vlan, pool) {
@@ -55,7 +55,7 @@ impl CardState {
     }
 
     /// ixgbe makes a VF start over: it loses clear-to-send and is told by a ping without it.
-    pub(super) fn restart_vf(&mut self, vf: usize) {
+    pub(super) fn restart_vf(&mut self, vf: VfId) {
         self.control.pf.vfs[vf].clear_to_send = false;
         if self.control.pf.running() {
             self.ping(vf);
@@ -63,7 +63,7 @@ impl CardState {
     }
 
     /// Takes a VF off the bus, or puts it back as new.
-    pub(crate) fn set_removed(&mut self, vf: usize, removed: bool) {
+    pub(crate) fn set_removed(&mut self, vf: VfId, removed: bool) {
         let family = self.control.model.family();
         if self.control.vfs[vf].removed == removed {
             return;

@@ -153,5 +153,8 @@ pub fn ask(dir: &Path, request: &str) -> std::io::Result<Result<Value, KnobError
     if let Some(value) = answer.get("refused") {
         return Ok(Err(KnobError::Refused(text(value))));
     }
-    Ok(Ok(answer["ok"].take()))
+    Ok(Ok(answer
+        .get_mut("ok")
+        .map(Value::take)
+        .unwrap_or_default()))
 }

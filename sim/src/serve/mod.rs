@@ -11,15 +11,6 @@
 //!            server ──────┘         ├ irq      eventfds
 //!            (accepts, watches)     └ regions  BARs, configuration space
 //! ```
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable
-    )
-)]
 
 mod backend;
 mod blank;

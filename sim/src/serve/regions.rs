@@ -58,7 +58,7 @@ impl Table {
     /// Power-on state: every vector masked.
     pub(crate) fn new(vectors: u32) -> Self {
         let mut bytes = vec![0; vectors as usize * ENTRY];
-        for entry in bytes.chunks_exact_mut(ENTRY) {
+        for entry in bytes.as_chunks_mut::<ENTRY>().0 {
             entry[12] = 1;
         }
         Self(bytes)
@@ -125,7 +125,9 @@ fn read_registers(backend: &mut dyn VfBackend, offset: usize, data: &mut [u8]) {
         let here = (4 - skip).min(data.len());
         let (piece, rest) = data.split_at_mut(here);
         let value = backend.bar_read(register(at)).to_le_bytes();
-        piece.copy_from_slice(&value[skip..skip + here]);
+        for (place, &byte) in piece.iter_mut().zip(value.iter().skip(skip)) {
+            *place = byte;
+        }
         data = rest;
         at += here;
     }

@@ -150,8 +150,8 @@ fn fill(
     deadline: Duration,
 ) -> Result<usize, NoMessage> {
     let mut at = 0;
-    while at < buffer.len() {
-        match receive_some(socket, &mut buffer[at..], fds) {
+    while let Some(rest) = buffer.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        match receive_some(socket, rest, fds) {
             Ok(0) if at == 0 && end.is_none() => return Err(NoMessage::Closed),
             Ok(0) => break,
             Ok(bytes) => {

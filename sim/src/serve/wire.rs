@@ -383,21 +383,23 @@ pub struct Reply(Vec<u8>);
 impl Reply {
     /// Starts a successful reply to `header`, dropping what was there.
     pub fn start(&mut self, header: &Header) {
+        self.begin(header, TYPE_REPLY, 0);
+    }
+
+    fn begin(&mut self, header: &Header, flags: u32, error: i32) {
         self.0.clear();
         // One big read must not keep its megabyte for the rest of the session.
         self.0.shrink_to(MAX_KEPT);
         self.0.extend_from_slice(&header.id.to_le_bytes());
         self.0.extend_from_slice(&header.command.to_le_bytes());
-        self.0.extend_from_slice(&[0; 4]);
-        self.0.extend_from_slice(&TYPE_REPLY.to_le_bytes());
-        self.0.extend_from_slice(&[0; 4]);
+        // The size, which is known in the end.
+        self.put32(&[0, flags]);
+        self.put(&error.to_le_bytes());
     }
 
     /// Makes it an error reply instead: the header alone.
     pub fn fail(&mut self, header: &Header, errno: Errno) {
-        self.start(header);
-        self.0[8..12].copy_from_slice(&(TYPE_REPLY | ERROR).to_le_bytes());
-        self.0[12..16].copy_from_slice(&errno.raw_os_error().to_le_bytes());
+        self.begin(header, TYPE_REPLY | ERROR, errno.raw_os_error());
     }
 
     /// Appends fields.
@@ -422,13 +424,17 @@ impl Reply {
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let start = self.0.len();
         self.0.resize(start + len, 0);
-        &mut self.0[start..]
+        self.0.get_mut(start..).unwrap_or_default()
     }
 
     /// The whole message, its size filled in.
     pub fn finish(&mut self) -> &[u8] {
         let size = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
-        self.0[4..8].copy_from_slice(&size.to_le_bytes());
+        if let Some([_, _, _, _, place @ .., _, _, _, _, _, _, _, _]) =
+            self.0.first_chunk_mut::<HEADER>()
+        {
+            *place = size.to_le_bytes();
+        }
         &self.0
     }
 }

@@ -2,15 +2,6 @@
 //!
 //! The classic format with micro- or nanoseconds, either byte order. It is simple enough to read here, with no
 //! allocation by what a file claims; a pcapng file is refused by name.
-#![cfg_attr(
-    not(test),
-    deny(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::unreachable
-    )
-)]
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -332,8 +323,8 @@ fn word(bytes: &[u8], at: usize, swapped: bool) -> u32 {
 
 fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut got = 0;
-    while got < buffer.len() {
-        match file.read(&mut buffer[got..]) {
+    while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
+        match file.read(rest) {
             Ok(0) => break,
             Ok(more) => got += more,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

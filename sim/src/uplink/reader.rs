@@ -73,7 +73,7 @@ fn read(fd: &OwnedFd, stop: &Event, pipe: &Pipe) {
             Ok(0) => return,
             // A full pipe drops, as a full queue of a wire would.
             Ok(len) => {
-                let _ = pipe.push(&buffer[..len]);
+                let _ = pipe.push(buffer.get(..len).unwrap_or(&buffer));
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
             // A TAP that was taken down or removed.

@@ -4,23 +4,24 @@ use vfnic_hw::regs::Reg;
 use vfnic_hw::regs::igbvf as r;
 
 use super::ixgbevf::{BASE_BITS, LEN_BITS, high, low, set_high, set_low};
-use super::pool;
-use super::queue::Direction::{Rx, Tx};
+use super::tails::Direction::{Rx, Tx};
+use super::{narrow, word_of};
 use crate::data::VfStats;
+use crate::per_vf::VfId;
 use crate::state::CardState;
 
 /// VTCTRL.RST.
 const RST: u32 = 1 << 26;
 
 impl CardState {
-    pub(super) fn read_igbvf(&mut self, vf: usize, reg: &'static Reg, index: u32) -> u32 {
+    pub(super) fn read_igbvf(&mut self, vf: VfId, reg: &'static Reg, index: u32) -> u32 {
         let at = index as usize;
         let this = &mut self.control.vfs[vf];
         match *reg {
             // RST clears itself, the rest means nothing to a VF (§3.1).
             r::VTCTRL => 0,
             r::VTSTATUS => self.vtstatus(),
-            r::VMBMEM => this.mailbox.memory[at],
+            r::VMBMEM => word_of(&this.mailbox.memory, at),
             r::V2PMAILBOX => this.mailbox.vf_read(),
             r::PBACL => this.irq.pending(),
             r::PSRTYPE => this.regs.psrtype,
@@ -51,7 +52,7 @@ impl CardState {
             r::RXDCTL => self.read_dctl(vf, Rx, index),
             r::RQDPC => self
                 .path
-                .rx(pool(vf), pool(at))
+                .rx(vf.pool(), narrow(at))
                 .map_or(0, |rx| rx.take_dropped()),
             r::TDBAL => low(this.regs.tx[at].ring.base) & BASE_BITS,
             r::TDBAH => high(this.regs.tx[at].ring.base),
@@ -67,7 +68,7 @@ impl CardState {
         }
     }
 
-    pub(super) fn write_igbvf(&mut self, vf: usize, reg: &'static Reg, index: u32, value: u32) {
+    pub(super) fn write_igbvf(&mut self, vf: VfId, reg: &'static Reg, index: u32, value: u32) {
         let at = index as usize;
         let this = &mut self.control.vfs[vf];
         match *reg {
@@ -77,7 +78,7 @@ impl CardState {
             r::PBACL => this.irq.clear_pending(value),
             r::PSRTYPE => {
                 this.regs.psrtype = value;
-                self.path.set_psrtype(pool(vf), value);
+                self.path.set_psrtype(vf.pool(), value);
             }
             r::VTEICS => this.irq.set_cause(value),
             r::VTEIMS => this.irq.set_mask(value),

@@ -4,9 +4,10 @@ use vfnic_hw::Model;
 use vfnic_hw::regs::Reg;
 use vfnic_hw::regs::ixgbevf as r;
 
-use super::pool;
-use super::queue::Direction::{Rx, Tx};
+use super::tails::Direction::{Rx, Tx};
+use super::{set_word_of, word_of};
 use crate::data::{RssTable, VfStats};
+use crate::per_vf::VfId;
 use crate::state::CardState;
 
 /// VFCTRL.RST.
@@ -18,7 +19,7 @@ pub(super) const BASE_BITS: u32 = !0x7f;
 pub(super) const LEN_BITS: u32 = 0x000f_ff80;
 
 impl CardState {
-    pub(super) fn read_ixgbevf(&mut self, vf: usize, reg: &'static Reg, index: u32) -> u32 {
+    pub(super) fn read_ixgbevf(&mut self, vf: VfId, reg: &'static Reg, index: u32) -> u32 {
         let at = index as usize;
         let link = self.path.filters().link();
         let this = &mut self.control.vfs[vf];
@@ -42,11 +43,11 @@ impl CardState {
             r::VTEIMS => this.irq.mask(),
             r::VTEIAC => this.irq.auto_clear,
             r::VTEIAM => this.irq.auto_mask,
-            r::VTIVAR => this.irq.ivar[at],
+            r::VTIVAR => word_of(&this.irq.ivar, at),
             r::VTIVAR_MISC => this.irq.ivar_misc,
             r::VFPBACL => this.irq.pending(),
-            r::VTRSCINT => this.regs.rscint[at],
-            r::VFMBMEM => this.mailbox.memory[at],
+            r::VTRSCINT => word_of(&this.regs.rscint, at),
+            r::VFMBMEM => word_of(&this.mailbox.memory, at),
             r::VFMAILBOX => this.mailbox.vf_read(),
             r::VFPSRTYPE => this.regs.psrtype,
             r::VTEITR => this.irq.itr(at),
@@ -76,15 +77,15 @@ impl CardState {
             r::VFGOTC_LSB => VfStats::low(self.counters(vf).gotc),
             r::VFGOTC_MSB => VfStats::high(self.counters(vf).gotc),
             r::VFMRQC => this.regs.mrqc,
-            r::VFRSSRK => this.regs.rssrk[at],
-            r::VFRETA => this.regs.reta[at],
+            r::VFRSSRK => word_of(&this.regs.rssrk, at),
+            r::VFRETA => word_of(&this.regs.reta, at),
             // Every packet buffer empty, no wraps (§4.9).
             r::VFRXMEMWRAP => 0x8888_8888,
             _ => 0,
         }
     }
 
-    pub(super) fn write_ixgbevf(&mut self, vf: usize, reg: &'static Reg, index: u32, value: u32) {
+    pub(super) fn write_ixgbevf(&mut self, vf: VfId, reg: &'static Reg, index: u32, value: u32) {
         let at = index as usize;
         let this = &mut self.control.vfs[vf];
         match *reg {
@@ -96,15 +97,15 @@ impl CardState {
             r::VTEIAC => this.irq.auto_clear = value & 7,
             r::VTEIAM => this.irq.auto_mask = value & 7,
             // Valid and two vector bits in each byte (§4.4).
-            r::VTIVAR => this.irq.ivar[at] = value & 0x8383_8383,
+            r::VTIVAR => set_word_of(&mut this.irq.ivar, at, value & 0x8383_8383),
             r::VTIVAR_MISC => this.irq.ivar_misc = value & 0x83,
             r::VFPBACL => this.irq.clear_pending(value),
-            r::VTRSCINT => this.regs.rscint[at] = value,
+            r::VTRSCINT => set_word_of(&mut this.regs.rscint, at, value),
             r::VFMBMEM => self.write_mailbox_memory(vf, index, value),
             r::VFMAILBOX => self.write_mailbox(vf, value),
             r::VFPSRTYPE => {
                 this.regs.psrtype = value;
-                self.path.set_psrtype(pool(vf), value);
+                self.path.set_psrtype(vf.pool(), value);
             }
             r::VTEITR => this.irq.set_itr(at, value),
             r::VFRDBAL => self.write_ring(vf, Rx, reg, index, value, |ring| {
@@ -138,11 +139,11 @@ impl CardState {
                 self.push_vf_rss(vf);
             }
             r::VFRSSRK => {
-                this.regs.rssrk[at] = value;
+                set_word_of(&mut this.regs.rssrk, at, value);
                 self.push_vf_rss(vf);
             }
             r::VFRETA => {
-                this.regs.reta[at] = value;
+                set_word_of(&mut this.regs.reta, at, value);
                 self.push_vf_rss(vf);
             }
             _ => {}
@@ -150,7 +151,7 @@ impl CardState {
     }
 
     /// An X550 VF's own RSS registers, as the data path wants them (§4.8).
-    pub(crate) fn push_vf_rss(&mut self, vf: usize) {
+    pub(crate) fn push_vf_rss(&mut self, vf: VfId) {
         if self.control.model != Model::X550 {
             return;
         }
@@ -166,7 +167,7 @@ impl CardState {
         if regs.mrqc & 1 != 0 {
             table.types = regs.mrqc & 0xffff_0000;
         }
-        self.path.set_vf_rss(pool(vf), table);
+        self.path.set_vf_rss(vf.pool(), table);
     }
 }
 

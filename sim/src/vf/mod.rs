@@ -7,6 +7,7 @@
 mod igbvf;
 mod ixgbevf;
 mod queue;
+mod tails;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -20,10 +21,11 @@ use crate::fault::{Action, Point};
 use crate::iommu::SimSpace;
 use crate::irq::Irq;
 use crate::mailbox::Mailbox;
+use crate::per_vf::VfId;
 use crate::state::CardState;
 use crate::violation::ViolationKind;
 
-pub(crate) use queue::{Direction, QUEUES, Tails, Words};
+pub(crate) use tails::{Direction, PerQueue, QUEUES, Tails, Words};
 
 /// Bytes of BAR 0.
 pub(crate) const BAR_LEN: u32 = 0x4000;
@@ -52,8 +54,8 @@ pub(crate) struct Vf {
 /// Registers as last written, where reading gives that back.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registers {
-    pub(crate) rx: [queue::Rx; QUEUES],
-    pub(crate) tx: [queue::Tx; QUEUES],
+    pub(crate) rx: PerQueue<queue::Rx>,
+    pub(crate) tx: PerQueue<queue::Tx>,
     /// VFPSRTYPE / PSRTYPE.
     psrtype: u32,
     /// VTRSCINT.
@@ -91,7 +93,7 @@ impl Registers {
     pub(crate) fn power_on(&mut self, family: Family) {
         // VFTDWBAL and VFTDWBAH survive whatever happens to a VF, but not the PF's reset, which is where this is called.
         *self = Self::default();
-        for rx in &mut self.rx {
+        for rx in self.rx.iter_mut() {
             match family {
                 Family::Igbvf => {
                     rx.srrctl = 0x400;
@@ -103,13 +105,19 @@ impl Registers {
                 }
             }
         }
-        for tx in &mut self.tx {
+        for tx in self.tx.iter_mut() {
             tx.dca = 0x2a00;
         }
     }
 }
 
 impl Registers {
+    /// Switches every queue off.
+    pub(crate) fn disable_queues(&mut self) {
+        self.rx.iter_mut().for_each(queue::Rx::disable);
+        self.tx.iter_mut().for_each(queue::Tx::disable);
+    }
+
     /// Bases of the rings of enabled queues.
     pub(crate) fn live_rings(&self) -> impl Iterator<Item = u64> + '_ {
         let rx = self
@@ -148,7 +156,7 @@ fn register(family: Family, offset: u32) -> Option<(&'static Reg, u32)> {
 
 impl CardState {
     /// A 32-bit read of BAR 0.
-    pub(crate) fn read32(&mut self, vf: usize, offset: u32) -> u32 {
+    pub(crate) fn read32(&mut self, vf: VfId, offset: u32) -> u32 {
         let now = self.control.now;
         if self.control.vfs[vf].removed {
             return u32::MAX;
@@ -157,7 +165,10 @@ impl CardState {
             self.violation(vf, ViolationKind::BadAccess { offset });
             return u32::MAX;
         }
-        let fault = self.control.faults.at(Point::RegisterRead, now, vf, offset);
+        let fault = self
+            .control
+            .faults
+            .at(Point::RegisterRead, now, vf.number(), offset);
         if self.befall(vf, fault) && self.control.vfs[vf].removed {
             return u32::MAX;
         }
@@ -173,7 +184,7 @@ impl CardState {
     }
 
     /// Does what a fault does to the whole VF or port, if it is such a one.
-    pub(crate) fn befall(&mut self, vf: usize, fault: Option<Action>) -> bool {
+    pub(crate) fn befall(&mut self, vf: VfId, fault: Option<Action>) -> bool {
         match fault {
             Some(Action::ResetPort(time)) => self.reset_port_for(Some(time)),
             Some(Action::ResetVf) => self.vf_flr(vf),
@@ -184,7 +195,7 @@ impl CardState {
     }
 
     /// A 32-bit write of BAR 0.
-    pub(crate) fn write32(&mut self, vf: usize, offset: u32, value: u32) {
+    pub(crate) fn write32(&mut self, vf: VfId, offset: u32, value: u32) {
         let now = self.control.now;
         if self.control.vfs[vf].removed {
             return;
@@ -196,7 +207,7 @@ impl CardState {
         let fault = self
             .control
             .faults
-            .at(Point::RegisterWrite, now, vf, offset);
+            .at(Point::RegisterWrite, now, vf.number(), offset);
         if fault.is_some() {
             self.control.faults.struck_write = Some((offset, value));
         }
@@ -221,7 +232,7 @@ impl CardState {
     }
 
     /// The register at `offset`, if this model has it; the miss is recorded.
-    fn known(&mut self, vf: usize, offset: u32, write: bool) -> Option<(&'static Reg, u32)> {
+    fn known(&mut self, vf: VfId, offset: u32, write: bool) -> Option<(&'static Reg, u32)> {
         let model = self.control.model;
         let found = register(model.family(), offset).filter(|&(reg, index)| match model {
             // One queue pair; the other's offsets are empty (igbvf.md §2).
@@ -244,7 +255,7 @@ impl CardState {
     }
 
     /// VFCTRL.RST or VTCTRL.RST: the VF resets itself (ixgbevf.md §5.2, igbvf.md §3.1).
-    pub(crate) fn vf_software_reset(&mut self, vf: usize) {
+    pub(crate) fn vf_software_reset(&mut self, vf: VfId) {
         let queues = self.enabled_queues(vf);
         if queues > 0 {
             self.violation(vf, ViolationKind::ResetWithQueuesEnabled { queues });
@@ -253,23 +264,20 @@ impl CardState {
     }
 
     /// FLR: as the VF's own reset, and the PCI side of it.
-    pub(crate) fn vf_flr(&mut self, vf: usize) {
+    pub(crate) fn vf_flr(&mut self, vf: VfId) {
         self.control.vfs[vf].config.reset();
         self.control.vfs[vf].irq.disable();
         self.update_dma(vf);
         self.vf_reset(vf);
     }
 
-    fn vf_reset(&mut self, vf: usize) {
+    fn vf_reset(&mut self, vf: VfId) {
         let now = self.control.now;
-        if self.control.faults.at(Point::VfReset, now, vf, 0) == Some(Action::Drop) {
+        if self.control.faults.at(Point::VfReset, now, vf.number(), 0) == Some(Action::Drop) {
             return;
         }
-        for queue in 0..QUEUES {
-            self.control.vfs[vf].regs.rx[queue].disable();
-            self.control.vfs[vf].regs.tx[queue].disable();
-        }
-        let pool = pool(vf);
+        self.control.vfs[vf].regs.disable_queues();
+        let pool = vf.pool();
         self.path.reset_vf(pool);
         self.update_tail_limits(vf);
         self.control.vfs[vf].irq.reset();
@@ -280,7 +288,7 @@ impl CardState {
     }
 
     /// A read of configuration space; false past its end.
-    pub(crate) fn read_config(&mut self, vf: usize, offset: u16, data: &mut [u8]) -> bool {
+    pub(crate) fn read_config(&mut self, vf: VfId, offset: u16, data: &mut [u8]) -> bool {
         if self.control.vfs[vf].removed {
             data.fill(0xff);
             return true;
@@ -290,17 +298,23 @@ impl CardState {
         }
         let now = self.control.now;
         let mut word = [0; 4];
-        let len = data.len().min(4);
-        word[..len].copy_from_slice(&data[..len]);
+        for (byte, &read) in word.iter_mut().zip(&*data) {
+            *byte = read;
+        }
         let selector = u32::from(offset);
-        let fault = self.control.faults.at(Point::ConfigRead, now, vf, selector);
+        let fault = self
+            .control
+            .faults
+            .at(Point::ConfigRead, now, vf.number(), selector);
         let value = self.control.faults.bend(fault, u32::from_le_bytes(word));
-        data[..len].copy_from_slice(&value.to_le_bytes()[..len]);
+        for (read, byte) in data.iter_mut().zip(value.to_le_bytes()) {
+            *read = byte;
+        }
         true
     }
 
     /// A write of configuration space; false past its end.
-    pub(crate) fn write_config(&mut self, vf: usize, offset: u16, data: &[u8]) -> bool {
+    pub(crate) fn write_config(&mut self, vf: VfId, offset: u16, data: &[u8]) -> bool {
         if self.control.vfs[vf].removed {
             return true;
         }
@@ -318,7 +332,7 @@ impl CardState {
     }
 
     /// How many of a VF's queues are enabled.
-    pub(crate) fn enabled_queues(&self, vf: usize) -> u32 {
+    pub(crate) fn enabled_queues(&self, vf: VfId) -> u32 {
         let regs = &self.control.vfs[vf].regs;
         let rx = regs.rx.iter().filter(|rx| rx.enabled).count();
         let tx = regs.tx.iter().filter(|tx| tx.enabled).count();
@@ -326,29 +340,35 @@ impl CardState {
     }
 
     /// VFMBMEM or VMBMEM written.
-    fn write_mailbox_memory(&mut self, vf: usize, word: u32, value: u32) {
+    fn write_mailbox_memory(&mut self, vf: VfId, word: u32, value: u32) {
         let mailbox = &mut self.control.vfs[vf].mailbox;
-        if let Some(place) = mailbox.memory.get_mut(word as usize) {
-            *place = value;
-        }
+        set_word_of(&mut mailbox.memory, word as usize, value);
         if !mailbox.vf_owns() {
             self.violation(vf, ViolationKind::MailboxWithoutLock { word });
         }
     }
 
     /// VFMAILBOX or V2PMAILBOX written.
-    fn write_mailbox(&mut self, vf: usize, value: u32) {
+    fn write_mailbox(&mut self, vf: VfId, value: u32) {
         let now = self.control.now;
         let wants = value & 0x4 != 0;
-        let grant =
-            !wants || self.control.faults.at(Point::MailboxLock, now, vf, 0) != Some(Action::Drop);
+        let grant = !wants
+            || self
+                .control
+                .faults
+                .at(Point::MailboxLock, now, vf.number(), 0)
+                != Some(Action::Drop);
         let mailbox = &mut self.control.vfs[vf].mailbox;
         let signals = mailbox.vf_write(value, grant);
         if signals.request && !mailbox.take_owned() {
             self.violation(vf, ViolationKind::RequestWithoutLock);
         }
         if signals.ack
-            && self.control.faults.at(Point::MailboxAck, now, vf, 0) == Some(Action::Drop)
+            && self
+                .control
+                .faults
+                .at(Point::MailboxAck, now, vf.number(), 0)
+                == Some(Action::Drop)
         {
             self.control.vfs[vf].mailbox.vf_ack = false;
         }
@@ -368,9 +388,21 @@ const fn milliseconds(time: Duration) -> u32 {
     time.as_millis() as u32
 }
 
-/// A VF's number as the data path's pool number.
-pub(crate) fn pool(vf: usize) -> u8 {
-    u8::try_from(vf).unwrap_or(u8::MAX)
+/// The number of a queue or pool as the data path counts them; one that is too large is nobody's there.
+pub(crate) fn narrow(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+/// Register `at` of an array of them. Past its end is nothing, which reads as 0.
+fn word_of(array: &[u32], at: usize) -> u32 {
+    array.get(at).copied().unwrap_or(0)
+}
+
+/// Writes register `at` of an array of them; past its end is nothing to write to.
+fn set_word_of(array: &mut [u32], at: usize, value: u32) {
+    if let Some(word) = array.get_mut(at) {
+        *word = value;
+    }
 }
 
 /// A register's name with its number, where there are several.

@@ -1,41 +1,22 @@
-//! Queue registers as written, and the tail words that are written without the card's lock.
+//! Queue registers as written, and what writing them does.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use vfnic_hw::regs::Reg;
 use vfnic_hw::{Family, Model};
 
-use super::{name, pool};
-use crate::data::{Line, Ring, RingViolation, RxSettings};
+use super::tails::{Direction, QUEUES};
+use super::{name, narrow};
+use crate::data::{Ring, RingViolation, RxSettings};
 use crate::fault::{Action, Point};
+use crate::per_vf::VfId;
 use crate::state::CardState;
 use crate::violation::ViolationKind;
-
-/// Most queues a VF has registers for, each way.
-pub(crate) const QUEUES: usize = 8;
 
 /// RXDCTL and TXDCTL: the queue is live.
 pub(crate) const ENABLE: u32 = 1 << 25;
 /// RXDCTL and TXDCTL: flush write-backs; clears itself.
 const SWFLSH: u32 = 1 << 26;
-
-/// Which way a queue goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Rx,
-    Tx,
-}
-
-impl Direction {
-    pub(crate) const fn text(self) -> &'static str {
-        match self {
-            Self::Rx => "RX",
-            Self::Tx => "TX",
-        }
-    }
-}
 
 /// An RX queue's registers.
 #[derive(Clone, Debug, Default)]
@@ -81,88 +62,30 @@ impl Tx {
     }
 }
 
-/// A VF's head and tail words, RX queues and TX queues.
-#[derive(Debug, Default)]
-pub(crate) struct Words {
-    pub(crate) tails: [Vec<Arc<Line>>; 2],
-    pub(crate) heads: [Vec<Arc<Line>>; 2],
-}
-
-/// One VF's words outside the lock.
-#[derive(Debug)]
-pub(crate) struct Tails {
-    words: Words,
-    /// Descriptors in the ring while a tail may be written, else 0; one word a queue, RX first.
-    limits: [[AtomicU32; QUEUES]; 2],
-    /// The function is gone: writes go nowhere.
-    pub(crate) removed: AtomicBool,
-}
-
-impl Tails {
-    pub(crate) fn new(words: Words) -> Self {
-        Self {
-            words,
-            limits: Default::default(),
-            removed: AtomicBool::new(false),
-        }
-    }
-
-    /// Publishes a tail. False when the queue cannot take that one: the card should have a look.
-    #[inline]
-    pub(crate) fn set(&self, direction: Direction, queue: usize, tail: u32) -> bool {
-        let side = direction as usize;
-        if self.removed.load(Ordering::Relaxed) {
-            return true;
-        }
-        let Some(word) = self.words.tails[side].get(queue) else {
-            return false;
-        };
-        word.store(tail & 0xffff);
-        tail < self.limits[side][queue].load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn get(&self, direction: Direction, queue: usize) -> u32 {
-        self.words.tails[direction as usize]
-            .get(queue)
-            .map_or(0, |word| word.load())
-    }
-
-    /// The head, as the data path last moved it.
-    pub(crate) fn head(&self, direction: Direction, queue: usize) -> u32 {
-        self.words.heads[direction as usize]
-            .get(queue)
-            .map_or(0, |word| word.load())
-    }
-
-    fn set_limit(&self, direction: Direction, queue: usize, limit: u32) {
-        self.limits[direction as usize][queue].store(limit, Ordering::Relaxed);
-    }
-}
-
 impl CardState {
     /// Which registers of an RX queue changed is for the data path to know at once.
-    fn push_rx(&mut self, vf: usize, queue: usize) {
+    fn push_rx(&mut self, vf: VfId, queue: usize) {
         let model = self.control.model;
         let rx = &self.control.vfs[vf].regs.rx[queue];
         let settings = RxSettings::decode(model, rx.srrctl, rx.dctl);
         let ring = rx.ring;
-        if let Some(path) = self.path.rx(pool(vf), pool(queue)) {
+        if let Some(path) = self.path.rx(vf.pool(), narrow(queue)) {
             path.set_ring(ring);
             path.set_settings(settings);
         }
     }
 
-    fn push_tx(&mut self, vf: usize, queue: usize) {
+    fn push_tx(&mut self, vf: VfId, queue: usize) {
         let tx = &self.control.vfs[vf].regs.tx[queue];
         let (ring, wbal, wbah) = (tx.ring, tx.wbal, tx.wbah);
-        if let Some(path) = self.path.tx(pool(vf), pool(queue)) {
+        if let Some(path) = self.path.tx(vf.pool(), narrow(queue)) {
             path.set_ring(ring);
             path.set_head_write_back(wbal, wbah);
         }
     }
 
     /// Pushes everything a reset of the port has changed.
-    pub(crate) fn push_queues(&mut self, vf: usize) {
+    pub(crate) fn push_queues(&mut self, vf: VfId) {
         for queue in 0..QUEUES {
             self.push_rx(vf, queue);
             self.push_tx(vf, queue);
@@ -173,7 +96,7 @@ impl CardState {
     /// RDBAL, RDBAH, RDLEN, TDBAL, TDBAH, TDLEN: `change` edits the ring.
     pub(crate) fn write_ring(
         &mut self,
-        vf: usize,
+        vf: VfId,
         direction: Direction,
         reg: &'static Reg,
         index: u32,
@@ -183,8 +106,14 @@ impl CardState {
         let queue = index as usize;
         let regs = &mut self.control.vfs[vf].regs;
         let (ring, enabled) = match direction {
-            Direction::Rx => (&mut regs.rx[queue].ring, regs.rx[queue].enabled),
-            Direction::Tx => (&mut regs.tx[queue].ring, regs.tx[queue].enabled),
+            Direction::Rx => {
+                let rx = &mut regs.rx[queue];
+                (&mut rx.ring, rx.enabled)
+            }
+            Direction::Tx => {
+                let tx = &mut regs.tx[queue];
+                (&mut tx.ring, tx.enabled)
+            }
         };
         let before = *ring;
         change(ring);
@@ -201,7 +130,7 @@ impl CardState {
     }
 
     /// SRRCTL.
-    pub(crate) fn write_srrctl(&mut self, vf: usize, index: u32, value: u32) {
+    pub(crate) fn write_srrctl(&mut self, vf: VfId, index: u32, value: u32) {
         self.control.vfs[vf].regs.rx[index as usize].srrctl = value;
         self.push_rx(vf, index as usize);
     }
@@ -209,7 +138,7 @@ impl CardState {
     /// TDWBAL and TDWBAH.
     pub(crate) fn write_head_write_back(
         &mut self,
-        vf: usize,
+        vf: VfId,
         index: u32,
         low: Option<u32>,
         high: Option<u32>,
@@ -223,13 +152,13 @@ impl CardState {
     /// RDH and TDH: written while disabled only. Some drivers write 0 just after enabling, when it is 0 anyway.
     pub(crate) fn write_head(
         &mut self,
-        vf: usize,
+        vf: VfId,
         direction: Direction,
         reg: &'static Reg,
         index: u32,
         value: u32,
     ) {
-        let (pool, queue) = (pool(vf), pool(index as usize));
+        let (pool, queue) = (vf.pool(), narrow(index as usize));
         let enabled = self.is_enabled(vf, direction, index as usize);
         if enabled {
             if self.control.vfs[vf].tails.head(direction, index as usize) != value {
@@ -252,7 +181,7 @@ impl CardState {
         }
     }
 
-    pub(crate) fn is_enabled(&self, vf: usize, direction: Direction, queue: usize) -> bool {
+    pub(crate) fn is_enabled(&self, vf: VfId, direction: Direction, queue: usize) -> bool {
         let regs = &self.control.vfs[vf].regs;
         match direction {
             Direction::Rx => regs.rx[queue].enabled,
@@ -261,7 +190,7 @@ impl CardState {
     }
 
     /// RDT and TDT, from a register write.
-    pub(crate) fn write_tail(&mut self, vf: usize, direction: Direction, index: u32, value: u32) {
+    pub(crate) fn write_tail(&mut self, vf: VfId, direction: Direction, index: u32, value: u32) {
         if !self.control.vfs[vf]
             .tails
             .set(direction, index as usize, value)
@@ -272,7 +201,7 @@ impl CardState {
     }
 
     /// A tail that its queue cannot take: past the ring, or before the queue was enabled (where only 0 is harmless).
-    pub(crate) fn bad_tail(&mut self, vf: usize, direction: Direction, queue: usize, tail: u32) {
+    pub(crate) fn bad_tail(&mut self, vf: VfId, direction: Direction, queue: usize, tail: u32) {
         let regs = &self.control.vfs[vf].regs;
         let (enabled, ring) = match direction {
             Direction::Rx => (regs.rx[queue].enabled, regs.rx[queue].ring),
@@ -296,7 +225,7 @@ impl CardState {
     }
 
     /// What a doorbell may write without anybody looking: anything inside the ring of an enabled queue.
-    pub(crate) fn update_tail_limits(&mut self, vf: usize) {
+    pub(crate) fn update_tail_limits(&mut self, vf: VfId) {
         let vf = &self.control.vfs[vf];
         let master = vf.config.bus_master();
         for queue in 0..QUEUES {
@@ -311,7 +240,7 @@ impl CardState {
     }
 
     /// RXDCTL and TXDCTL as they read.
-    pub(crate) fn read_dctl(&self, vf: usize, direction: Direction, index: u32) -> u32 {
+    pub(crate) fn read_dctl(&self, vf: VfId, direction: Direction, index: u32) -> u32 {
         let regs = &self.control.vfs[vf].regs;
         let (dctl, enabled) = match direction {
             Direction::Rx => (
@@ -327,7 +256,7 @@ impl CardState {
     }
 
     /// RXDCTL and TXDCTL written: stored, and ENABLE acted upon, at once unless a fault says otherwise.
-    pub(crate) fn write_dctl(&mut self, vf: usize, direction: Direction, index: u32, value: u32) {
+    pub(crate) fn write_dctl(&mut self, vf: VfId, direction: Direction, index: u32, value: u32) {
         let queue = index as usize;
         let keep = match (direction, self.control.model) {
             // The 82599 has no RLPML: those bits stay 0 (ixgbevf.md §1.2).
@@ -338,8 +267,14 @@ impl CardState {
         let wanted = value & ENABLE != 0;
         let regs = &mut self.control.vfs[vf].regs;
         let (dctl, enabled) = match direction {
-            Direction::Rx => (&mut regs.rx[queue].dctl, regs.rx[queue].enabled),
-            Direction::Tx => (&mut regs.tx[queue].dctl, regs.tx[queue].enabled),
+            Direction::Rx => {
+                let rx = &mut regs.rx[queue];
+                (&mut rx.dctl, rx.enabled)
+            }
+            Direction::Tx => {
+                let tx = &mut regs.tx[queue];
+                (&mut tx.dctl, tx.enabled)
+            }
         };
         *dctl = value & keep;
         if direction == Direction::Rx {
@@ -354,7 +289,7 @@ impl CardState {
             Point::QueueDisable
         };
         let selector = index + if direction == Direction::Tx { 8 } else { 0 };
-        match self.control.faults.at(point, now, vf, selector) {
+        match self.control.faults.at(point, now, vf.number(), selector) {
             Some(Action::Drop) => {}
             Some(Action::Delay(time)) => {
                 self.set_later(vf, direction, queue, Some((now + time, wanted)))
@@ -365,7 +300,7 @@ impl CardState {
 
     fn set_later(
         &mut self,
-        vf: usize,
+        vf: VfId,
         direction: Direction,
         queue: usize,
         later: Option<(Duration, bool)>,
@@ -380,17 +315,17 @@ impl CardState {
         }
     }
 
-    fn set_enabled(&mut self, vf: usize, direction: Direction, queue: usize, on: bool) {
+    fn set_enabled(&mut self, vf: VfId, direction: Direction, queue: usize, on: bool) {
         self.set_later(vf, direction, queue, None);
         let limit = self.control.queues;
-        let index = pool(queue);
+        let index = narrow(queue);
         // 82576 datasheet, RXDCTL and TXDCTL: setting ENABLE initialises the queue. DPDK's eth_igbvf_rx_init relies on it: a
         // VF reset keeps the head of the queue's last life, and it writes RDH only once the queue is on.
         let afresh = on && self.control.model.family() == Family::Igbvf;
         let result = match direction {
             Direction::Rx => {
                 self.control.vfs[vf].regs.rx[queue].enabled = on;
-                self.path.rx(pool(vf), index).map(|rx| {
+                self.path.rx(vf.pool(), index).map(|rx| {
                     if afresh {
                         rx.set_head(0);
                     }
@@ -404,7 +339,7 @@ impl CardState {
             }
             Direction::Tx => {
                 self.control.vfs[vf].regs.tx[queue].enabled = on;
-                self.path.tx(pool(vf), index).map(|tx| {
+                self.path.tx(vf.pool(), index).map(|tx| {
                     if afresh {
                         tx.set_head(0);
                     }
@@ -454,7 +389,7 @@ impl CardState {
     }
 
     /// ENABLE bits whose change a fault had put off.
-    pub(crate) fn late_enables(&mut self, vf: usize) {
+    pub(crate) fn late_enables(&mut self, vf: VfId) {
         let now = self.control.now;
         for queue in 0..QUEUES {
             let regs = &self.control.vfs[vf].regs;
@@ -472,7 +407,7 @@ impl CardState {
     }
 
     /// When the next of them is due.
-    pub(crate) fn late_enable_deadline(&self, vf: usize) -> Option<Duration> {
+    pub(crate) fn late_enable_deadline(&self, vf: VfId) -> Option<Duration> {
         let regs = &self.control.vfs[vf].regs;
         let rx = regs.rx.iter().filter_map(|rx| rx.later);
         let tx = regs.tx.iter().filter_map(|tx| tx.later);

@@ -2,7 +2,7 @@
 
 use super::Start;
 use super::group::{GROUP, Group};
-use crate::data::checksum::sum64;
+use crate::data::checksum::{fold, sum64};
 use crate::data::desc::{Words, data_len};
 use crate::data::transmit::MIN_FRAME;
 use crate::dma::{Chunks, Mapping, VolatileSlice};
@@ -24,6 +24,17 @@ fn store_short(start: &Start, to: &VolatileSlice<'_>, len: usize) {
     }
 }
 
+/// From byte `n` on, a mask of 64 bytes for the last `n` of them.
+const LAST: [u8; 128] = {
+    let mut mask = [0xff; 128];
+    let (mut rest, _) = mask.split_at_mut(64);
+    while let [first, more @ ..] = rest {
+        *first = 0;
+        rest = more;
+    }
+    mask
+};
+
 /// Copies what is behind the first 64 bytes, and sums it.
 #[inline]
 fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> u64 {
@@ -37,12 +48,19 @@ fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> u64 {
     }
     if at < len {
         // The last chunk overlaps the one before; only what is new is summed.
-        let chunk: [u8; 64] = frame.load(len - 64);
+        let mut chunk: [u8; 64] = frame.load(len - 64);
         to.store(len - 64, &chunk);
-        let mut rest = [0; 64];
-        let new = len - at;
-        rest[..new].copy_from_slice(&chunk[64 - new..]);
-        total += sum64(&rest);
+        let new = LAST.get(len - at..).and_then(<[u8]>::first_chunk);
+        for (byte, mask) in chunk.iter_mut().zip(new.unwrap_or(&[0; 64])) {
+            *byte &= mask;
+        }
+        let sum = sum64(&chunk);
+        // It stands where the frame's end has put it: of an odd length, each byte at the other half of its word.
+        total += if len.is_multiple_of(2) {
+            sum
+        } else {
+            u64::from(fold(sum)) << 8
+        };
     }
     total
 }
@@ -60,9 +78,12 @@ impl Group {
         limit: u32,
         rests: &mut [u64; GROUP],
     ) -> usize {
-        let frames = self.descriptors[from..to]
-            .iter()
-            .zip(&self.starts[from..to]);
+        let (Some(descriptors), Some(starts)) =
+            (self.descriptors.get(from..to), self.starts.get(from..to))
+        else {
+            return 0;
+        };
+        let frames = descriptors.iter().zip(starts);
         let mut copied = 0;
         for ((&[buffer, _], (&[address, word], start)), rest) in
             buffers.iter().zip(frames).zip(rests)

@@ -70,11 +70,10 @@ impl TxQueue {
         let available = self.base.peek(head) as usize;
         let until_wrap = self.base.count.saturating_sub(head) as usize;
         let want = available.min(until_wrap).min(most).min(GROUP);
-        if want == 0 {
+        let Some(descriptors) = group.descriptors.get_mut(..want).filter(|_| want > 0) else {
             return;
-        }
+        };
         let iova = self.base.ring.at(head);
-        let descriptors = &mut group.descriptors[..want];
         let got = self.base.windows.fetch(space, iova, descriptors);
         let next = iova.wrapping_add(got as u64 * 16);
         let more = (available.min(until_wrap) - got).min(2 * GROUP);
@@ -89,7 +88,7 @@ impl TxQueue {
         rings.prefetch(next.wrapping_add(near as u64 * 16), far, Direction::Read);
         let (mask, value) = plain_bits(model, &self.contexts);
         let mut plain = 0;
-        for &[address, word] in &group.descriptors[..got] {
+        for &[address, word] in group.descriptors.iter().take(got) {
             let len = data_len(word);
             let usual = (MIN_FRAME..=MAX_FRAME).contains(&(len as usize));
             if word & mask != value || payload_len(word) != len || !usual {
@@ -108,8 +107,8 @@ impl TxQueue {
                 prefetch_read(&frame);
             }
         });
-        let starts = group.starts[..plain].iter_mut();
-        for (&[address, word], start) in group.descriptors[..plain].iter().zip(starts) {
+        let starts = group.starts.iter_mut().take(plain);
+        for (&[address, word], start) in group.descriptors.iter().zip(starts) {
             if let Some(frame) = mapping.part(address, 64) {
                 *start = frame.load(0);
             }

@@ -11,6 +11,7 @@ mod copy;
 mod group;
 mod receiver;
 
+use crate::low_bits::LowBits;
 use vfnic_hw::{Family, Model};
 
 pub(super) use self::group::Group;
@@ -37,6 +38,12 @@ fn head(start: &Start) -> &Head {
     start.first_chunk().unwrap_or(&[0; 16])
 }
 
+/// What is known of a frame of `len` bytes by its start: all of it, or as much as that is.
+#[inline]
+fn known(start: &Start, len: u32) -> &[u8] {
+    start.get(..len as usize).unwrap_or(start)
+}
+
 impl DataPath {
     /// Passes up to `most` plain frames of a queue; 0 when the next one needs the long way.
     pub(crate) fn burst(
@@ -48,7 +55,7 @@ impl DataPath {
     ) -> u32 {
         let source = usize::from(owner.pool);
         let model = self.filters.model;
-        let insert = self.filters.pools[source & 63].insert;
+        let insert = self.filters.pools.entry(source).insert;
         if place.armed || matches!(insert, VlanInsert::Always(_)) {
             return 0;
         }
@@ -65,8 +72,8 @@ impl DataPath {
                 }
                 done += run.frames;
             }
-            if done > 0 {
-                self.complete_burst(owner, &group.descriptors[..done], space, place);
+            if let Some(descriptors) = group.descriptors.get(..done).filter(|_| done > 0) {
+                self.complete_burst(owner, descriptors, space, place);
             }
         }
         self.group = Some(group);
@@ -77,7 +84,11 @@ impl DataPath {
     fn run(&mut self, owner: Owner, group: &Group, from: usize, place: &mut Place<'_>) -> Run {
         let source = usize::from(owner.pool);
         let nothing = Run::default();
-        let head = head(&group.starts[from]);
+        let starts = group.starts.get(from..group.plain);
+        let Some((start, later)) = starts.and_then(<[Start]>::split_first) else {
+            return nothing;
+        };
+        let head = head(start);
         if !is_plain(head) || head[0] & 1 != 0 {
             return nothing;
         }
@@ -95,7 +106,7 @@ impl DataPath {
         // Bytes 0..14: addresses and ethertype.
         let first = u128::from_le_bytes(*head) << 16;
         let same = |head: &Head| u128::from_le_bytes(*head) << 16 == first;
-        let to = group.starts[from + 1..group.plain]
+        let to = later
             .iter()
             .position(|start| !same(self::head(start)))
             .map_or(group.plain, |more| from + 1 + more);
@@ -112,7 +123,7 @@ impl DataPath {
             rss: match self.filters.model {
                 Model::X550 => None,
                 Model::I82599 | Model::X540 => Some(&self.pf_rss),
-                _ if self.filters.pools[usize::from(pool & 63)].rss => Some(&self.pf_rss),
+                _ if self.filters.pools.entry(pool).rss => Some(&self.pf_rss),
                 _ => Some(&self.no_rss),
             },
             verdict,

@@ -4,7 +4,7 @@ use vfnic_hw::Family;
 
 use super::common::{Shared, flow_word};
 use super::group::GROUP;
-use super::{Group, Start, head};
+use super::{Group, Start, head, known};
 use crate::data::Function;
 use crate::data::checksum::sum64;
 use crate::data::desc::{Check, RxSplit, Words, data_len, rss_hash, rx_status, rx_types};
@@ -18,6 +18,7 @@ use crate::data::rss::Rss;
 use crate::data::switch::Verdict;
 use crate::data::write_back::{Owner, WriteBack};
 use crate::dma::{Direction, Translate};
+use crate::low_bits::LowBits;
 
 /// What a run of frames did at its receiver.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,8 +79,8 @@ impl Receiver<'_> {
             let (mut number, mut until) = (0, to);
             if spread {
                 let queue = |at: usize| {
-                    let len = data_len(group.descriptors[at][1]);
-                    let hash = hash(&group.starts[at], len, rss)?;
+                    let [_, word] = *group.descriptors.entry(at);
+                    let hash = hash(group.starts.entry(at), data_len(word), rss)?;
                     Some(hash.map_or(0, |hash| rss.queue_of(model, hash, *psrtype, queues.len())))
                 };
                 let Some(first) = queue(from) else {
@@ -139,7 +140,7 @@ impl Receiver<'_> {
         let mut octets = 0;
         let delivered = run.delivered;
         while index < to {
-            let [address, word] = group.descriptors[index];
+            let [address, word] = *group.descriptors.entry(index);
             let len = data_len(word);
             if len > limit {
                 break;
@@ -157,7 +158,11 @@ impl Receiver<'_> {
             }
             let first = queue.base.head;
             let iova = queue.base.ring.at(first);
-            let buffer = queue.fetched[queue.at][0];
+            let fetched = queue.fetched.get(queue.at..queue.filled);
+            let Some(fetched @ [[buffer, _], ..]) = fetched else {
+                break;
+            };
+            let buffer = *buffer;
             let windows = &mut queue.base.data_windows;
             if !windows.ensure(*space, buffer, len as usize, Direction::Write) {
                 // For the long way to tell of.
@@ -167,31 +172,32 @@ impl Receiver<'_> {
             let (Some(source), Some(sink), Some(ring)) = (
                 sources.mapping(address, Direction::Read),
                 queue.base.data_windows.mapping(buffer, Direction::Write),
-                queue
-                    .base
-                    .windows
-                    .descriptors(iova, queue.filled - queue.at),
+                queue.base.windows.descriptors(iova, fetched.len()),
             ) else {
                 break;
             };
             // Two small loops instead of one keep their state in registers.
-            let fetched = &queue.fetched[queue.at..queue.filled];
             let mut rests = [0; GROUP];
             let copied = group.copy((index, to), source, fetched, sink, limit, &mut rests);
-            let starts = &group.starts[index..index + copied];
-            let descriptors = &group.descriptors[index..index + copied];
+            let taken = index..index + copied;
+            let (Some(starts @ [first_start, ..]), Some(descriptors)) = (
+                group.starts.get(taken.clone()),
+                group.descriptors.get(taken),
+            ) else {
+                break;
+            };
             let mut used = 0;
             if at_once {
-                let shared = Shared::new(head(&group.starts[index]), always, unchecked, *rss);
+                let shared = Shared::new(head(first_start), always, unchecked, *rss);
                 let (done, more) = shared.publish(starts, descriptors, &rests, &ring);
                 used = done;
                 octets += more;
             }
             // One frame that takes longer, or all of them.
-            let rest = used..copied;
-            for at in rest {
-                let len = data_len(descriptors[at][1]);
-                let Some(words) = self.uncommon(&starts[at], len, rests[at], *rss) else {
+            let frames = starts.iter().zip(descriptors).zip(&rests).enumerate();
+            for (at, ((start, &[_, word]), &rest)) in frames.skip(used) {
+                let len = data_len(word);
+                let Some(words) = self.uncommon(start, len, rest, *rss) else {
                     break;
                 };
                 if at_once {
@@ -239,7 +245,7 @@ impl Receiver<'_> {
     /// A write-back by the full parser. None when it needs more than a frame's start.
     #[inline(never)]
     fn uncommon(&self, start: &Start, len: u32, rest: u64, rss: Option<&Rss>) -> Option<Words> {
-        let known = &start[..(len as usize).min(64)];
+        let known = known(start, len);
         let parsed = parse_start(known, len as usize, || sum64(start) + rest)?;
         let model = self.filters.model;
         let mut meta = describe(model, &parsed, &self.verdict, true);
@@ -255,7 +261,7 @@ impl Receiver<'_> {
 
     /// Longest frame that goes into one buffer of a queue and is not too long for the pool. CRC not included.
     fn longest(&self, queue: &RxQueue) -> u32 {
-        let policy = &self.filters.pools[usize::from(self.pool & 63)];
+        let policy = self.filters.pools.entry(self.pool);
         let card = match self.filters.model.family() {
             Family::Ixgbevf => self.filters.max_frame,
             Family::Igbvf => policy.max_len.unwrap_or(1518),
@@ -265,7 +271,7 @@ impl Receiver<'_> {
     }
 
     fn may_drop(&self, queue: &RxQueue) -> bool {
-        let policy = &self.filters.pools[usize::from(self.pool & 63)];
+        let policy = self.filters.pools.entry(self.pool);
         let drops = queue.settings.drop_en || policy.drop_en;
         drops && !self.filters.flow_control && queue.is_usable()
     }
@@ -276,7 +282,7 @@ fn hash(start: &Start, len: u32, rss: &Rss) -> Option<Option<u32>> {
     if let Some(word) = flow_word(start, len, rss) {
         return Some(rss_hash(word));
     }
-    let known = &start[..(len as usize).min(64)];
+    let known = known(start, len);
     let parsed = parse_start(known, len as usize, || 0)?;
     Some(rss.classify(known, &parsed).map(|(_, hash)| hash))
 }
