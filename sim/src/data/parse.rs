@@ -247,3 +247,7 @@ fn finish(
     };
     Some(parsed)
 }
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -96,6 +96,7 @@ impl CardState {
             accept |= Accept::MPE | Accept::UPE | Accept::VPE;
         }
         filters.set_accept(pf_pool, accept);
+        filters.set_pf_promiscuous(on, on || multicast);
         let default = on || family == Family::Igbvf;
         filters.set_default_pool(default.then_some(pf_pool));
     }

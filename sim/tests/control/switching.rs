@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use vfnic_hw::Model;
+use vfnic_hw::{Family, Model};
 use vfnic_sim::uplink::Port;
 use vfnic_sim::{Card, CardBuilder, VirtualClock};
 
@@ -237,6 +237,34 @@ fn a_trusted_vf_of_a_promiscuous_pf_sees_strangers_frames() {
     assert_eq!(bed.by_wire(stranger, None), [1, 4]);
     assert_eq!(bed.by_wire(stranger, Some(9)), [4], "its own VLANs only");
     bed.card.assert_no_violations();
+}
+
+#[test]
+fn a_promiscuous_pf_takes_what_is_for_nobody_whatever_the_model() {
+    let stranger = [0x02, 0xcc, 0, 0, 0, 2];
+    for model in Model::ALL {
+        let mut bed = bed(Card::builder(model));
+        let pf = bed.card.pf();
+        // An igb gives its PF all that nobody else takes.
+        let usual = match model.family() {
+            Family::Igbvf => vec![4],
+            Family::Ixgbevf => vec![],
+        };
+        assert_eq!(bed.by_wire(stranger, None), usual, "{model}");
+        assert_eq!(bed.by_wire(OTHER_GROUP, None), usual, "{model}");
+        pf.set_all_multicast(true);
+        assert_eq!(bed.by_wire(stranger, None), usual, "{model}");
+        assert_eq!(bed.by_wire(OTHER_GROUP, None), [4], "{model}");
+        pf.set_all_multicast(false);
+        pf.set_promiscuous(true);
+        assert_eq!(bed.by_wire(stranger, None), [4], "{model}");
+        assert_eq!(bed.by_wire(OTHER_GROUP, None), [4], "{model}");
+        let one = bed.vfs[1].mac;
+        assert_eq!(bed.by_wire(one, None)[0], 1, "{model}: who is known has it");
+        pf.set_promiscuous(false);
+        assert_eq!(bed.by_wire(stranger, None), usual, "{model}: off again");
+        bed.card.assert_no_violations();
+    }
 }
 
 #[test]
