@@ -62,7 +62,7 @@ fn internet(pieces: &[&[u8]]) -> u16 {
     while total > 0xffff {
         total = (total & 0xffff) + (total >> 16);
     }
-    !u16::try_from(total).unwrap()
+    !u16::try_from(total).expect("folded")
 }
 
 /// CRC32c, bit by bit.
@@ -80,7 +80,7 @@ fn castagnoli(bytes: &[u8]) -> u32 {
 }
 
 fn short(len: usize) -> [u8; 2] {
-    u16::try_from(len).unwrap().to_be_bytes()
+    u16::try_from(len).expect("short").to_be_bytes()
 }
 
 /// The L4 part for a pseudo header of these addresses.
@@ -187,11 +187,11 @@ fn made(order: &Order) -> (Vec<u8>, Parsed) {
                 Extension::Fragment(_) => 44,
             };
             let mut next = extensions.iter().map(number).chain([protocol]);
-            let first = next.next().unwrap();
+            let first = next.next().expect("one more than extensions");
             let mut between = Vec::new();
             for extension in extensions {
                 found.kind |= 1 << 7;
-                let next = next.next().unwrap();
+                let next = next.next().expect("one more than extensions");
                 match extension {
                     Extension::Options { more, .. } => {
                         between.extend([next, *more]);
