@@ -54,7 +54,7 @@
 //!
 //! # Looking after a port
 //!
-//! [`Port::poll_control`], every 100 ms or so, or [`Port::spawn_control_thread`], once. Links go down and PFs are
+//! [`Port::poll_control`], as often as it asks for, or [`Port::spawn_control_thread`], once. Links go down and PFs are
 //! reset; the port notices, recovers by itself with everything as it was configured, and tells:
 //!
 //! ```

@@ -179,7 +179,7 @@ impl Port {
 
     /// Looks after the port: messages of the PF, link, resets, counters. Never blocks for long: a recovery is helped
     /// along for at most 10 ms a call, and only while the PF answers promptly. Gives the time after which it wants to be
-    /// called again.
+    /// called again: 4 ms while frames pass, 100 ms while nothing goes on. A device that goes away is told by the next call.
     ///
     /// # Errors
     ///
