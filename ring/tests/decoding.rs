@@ -134,6 +134,37 @@ fn tags_and_hashes_are_there_when_the_card_says_so() {
     }
 }
 
+/// Whether tags of looped-back frames are swapped is the card's own way.
+#[test]
+fn frames_of_two_cards_in_one_batch_are_read_each_as_its_card_wrote_it() {
+    let tag = |dialect| match dialect {
+        Dialect::I350 => Some(0x0123),
+        _ => Some(0x2301),
+    };
+    for dialects in [
+        [Dialect::X540, Dialect::I350],
+        [Dialect::I350, Dialect::X540],
+    ] {
+        for most in [1, 8] {
+            let first = Toy::new(64, POOL, dialects[0], 1514);
+            let second = first.beside(dialects[1], 1514);
+            let mut batch = first.pool.batch(16);
+            let mut cards = [first, second];
+            for card in &mut cards {
+                card.rx.arm().expect("enough buffers");
+            }
+            let turns = [0, 1, 0, 0, 1, 1];
+            for turn in turns {
+                let word1 = 0x2301 << 48 | 60 << 32 | 1 << 18 | 1 << 3 | 3;
+                assert!(cards[turn].complete(&[0; 60], 0, word1));
+                assert_eq!(cards[turn].rx.receive_up_to(&mut batch, most), Ok(1));
+            }
+            let tags: Vec<_> = batch.frames().map(|frame| frame.vlan()).collect();
+            assert_eq!(tags, turns.map(|turn| tag(dialects[turn])), "{dialects:?}");
+        }
+    }
+}
+
 /// What the card sends when this is asked of this frame.
 fn sent(frame: &[u8], offload: TxOffload) -> Sent {
     let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
@@ -242,6 +273,28 @@ fn what_segmentation_fills_in_is_zero_before() {
         let payload = 1400 - 14 - u64::from(l3_len) - 20;
         assert_eq!(sent.word1 >> 46, payload, "{ipv6}");
         assert_eq!(sent.word1 >> 40 & 3, 2 | u64::from(!ipv6), "TXSM, IXSM");
+    }
+}
+
+#[test]
+fn a_pseudo_header_that_adds_up_to_all_ones_is_folded_no_further() {
+    // 0xfff9 + 6 for TCP, and the same with a carry: 0xffff + 0xfff9 + 6.
+    for words in [0xfff9_0000u32, 0xffff_fff9] {
+        let mut frame = ones(1400, false, 0);
+        frame[26..30].copy_from_slice(&words.to_be_bytes());
+        frame[30..34].fill(0);
+        let sent = sent(
+            &frame,
+            TxOffload {
+                l4: Some(L4::Tcp),
+                tso_mss: Some(1000),
+                l2_len: 14,
+                l3_len: 20,
+                l4_len: 20,
+                ..TxOffload::default()
+            },
+        );
+        assert_eq!(sent.bytes[14 + 20 + 16..][..2], [0xff, 0xff], "{words:#x}");
     }
 }
 

@@ -175,6 +175,83 @@ fn a_frame_grows_to_the_end_of_its_buffer_and_no_further() {
     assert_eq!(frame.len(), 2012, "as it was");
 }
 
+/// What a queue of frames up to 1514 bytes does with one that comes in pieces of these sizes: whether it is delivered
+/// into an empty batch of `room` entries, and as what it is counted if not.
+fn in_pieces(sizes: &[usize], room: usize) -> (bool, Vec<&'static str>) {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
+    toy.rx.arm().expect("enough buffers");
+    for (number, &size) in sizes.iter().enumerate() {
+        let eop = u64::from(number + 1 == sizes.len()) << 1;
+        assert!(toy.complete(&vec![7; size], 0, 1 | eop | (size as u64) << 32));
+    }
+    let mut batch = toy.pool.batch(room);
+    let frames = toy.rx.receive(&mut batch).expect("its pool");
+    if let Some(frame) = batch.frames().next() {
+        assert_eq!(frame.to_vec(), vec![7; sizes.iter().sum()]);
+    }
+    let stats = toy.rx.stats();
+    let counted = stats.each().filter(|(_, count)| *count > 0);
+    let names = counted.map(|(name, _)| name);
+    (
+        frames == 1,
+        names
+            .filter(|name| !matches!(*name, "packets" | "bytes"))
+            .collect(),
+    )
+}
+
+#[test]
+fn a_frame_in_pieces_has_the_limits_of_a_whole_one() {
+    let dropped = |why| (false, vec![why]);
+    let delivered = (true, vec![]);
+    // An Ethernet header in all.
+    assert_eq!(in_pieces(&[7, 6], 8), dropped("bad_len"));
+    assert_eq!(in_pieces(&[7, 7], 8), delivered);
+    // The queue's longest frame.
+    assert_eq!(in_pieces(&[757, 757], 8), delivered);
+    assert_eq!(in_pieces(&[757, 758], 8), dropped("too_long"));
+    // A buffer more than such a frame needs.
+    assert_eq!(in_pieces(&[100, 100], 8), delivered);
+    assert_eq!(in_pieces(&[100, 100, 100], 8), dropped("too_many_segments"));
+    // What a batch can hold at all.
+    assert_eq!(in_pieces(&[100, 100], 2), delivered);
+    assert_eq!(in_pieces(&[100, 100], 1), dropped("batch_too_small"));
+}
+
+#[test]
+fn a_frame_in_pieces_goes_where_there_is_room_for_just_that() {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 4000);
+    toy.rx.arm().expect("enough buffers");
+    let mut batch = toy.pool.batch(4);
+    for wanted in [2, 0] {
+        for _ in 0..2 {
+            assert!(toy.deliver(&[7; 3000], 2048));
+        }
+        assert_eq!(
+            toy.rx.receive(&mut batch),
+            Ok(wanted),
+            "of two entries each"
+        );
+        assert_eq!((batch.len(), batch.room()), (2, 0));
+    }
+}
+
+#[test]
+fn a_ring_that_was_never_armed_takes_nothing_whatever_stands_in_it() {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
+    let mut other = toy.beside(Dialect::X540, 1514);
+    let mut batch = toy.pool.batch(16);
+    other.rx.arm().expect("enough buffers");
+    assert!(other.deliver(&[7; 60], 2048));
+    assert_eq!(other.rx.receive(&mut batch), Ok(1));
+    assert!(batch.cached() > 0, "so that nothing is missing but a ring");
+    toy.scribble_rx(0, 0, 3 | 60 << 32);
+    for most in [1, 15] {
+        assert_eq!(toy.rx.receive_up_to(&mut batch, most), Ok(0));
+    }
+    assert!(!toy.rx.has_work());
+}
+
 #[test]
 fn buffers_of_a_ring_that_was_never_stopped_are_lost_and_counted() {
     let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);

@@ -54,6 +54,17 @@ impl Toy {
     pub fn new(size: u16, config: PoolConfig, dialect: Dialect, max_frame: u32) -> Self {
         let buffers = memory(config.region_len(), 0x4000_0000);
         let pool = Pool::new(buffers.clone(), config).expect("pool");
+        Self::on(size, pool, buffers, dialect, max_frame)
+    }
+
+    /// Another card whose buffers are of the same pool.
+    pub fn beside(&self, dialect: Dialect, max_frame: u32) -> Self {
+        let size = u16::try_from(self.size).expect("as made");
+        let (pool, buffers) = (self.pool.clone(), self.buffers.clone());
+        Self::on(size, pool, buffers, dialect, max_frame)
+    }
+
+    fn on(size: u16, pool: Pool, buffers: DmaRegion, dialect: Dialect, max_frame: u32) -> Self {
         let bytes = usize::from(size) * 16;
         let (rx_ring, tx_ring, tails) = (
             memory(bytes, 0x1_0000),
