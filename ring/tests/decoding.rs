@@ -161,6 +161,13 @@ fn frames_of_two_cards_in_one_batch_are_read_each_as_its_card_wrote_it() {
             }
             let tags: Vec<_> = batch.frames().map(|frame| frame.vlan()).collect();
             assert_eq!(tags, turns.map(|turn| tag(dialects[turn])), "{dialects:?}");
+            // Taken out and put together again.
+            let packets: Vec<_> = batch.drain_packets().collect();
+            for packet in packets {
+                batch.push(packet).expect("room");
+            }
+            let tags: Vec<_> = batch.frames().map(|frame| frame.vlan()).collect();
+            assert_eq!(tags, turns.map(|turn| tag(dialects[turn])), "{dialects:?}");
         }
     }
 }

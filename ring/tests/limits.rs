@@ -5,7 +5,7 @@ mod toy;
 
 use toy::{Toy, memory};
 use vfnic_ring::{
-    Dialect, Doorbell, FrameError, L4, Pool, PoolConfig, RingError, RxParams, RxRing, TxOffload,
+    Dialect, Doorbell, FrameError, Pool, PoolConfig, Quiesced, RingError, RxParams, RxRing,
 };
 
 const POOL: PoolConfig = PoolConfig {
@@ -237,6 +237,33 @@ fn a_frame_in_pieces_goes_where_there_is_room_for_just_that() {
 }
 
 #[test]
+fn what_was_not_asked_for_stays_in_the_ring() {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
+    toy.rx.arm().expect("enough buffers");
+    let mut batch = toy.pool.batch(8);
+    for _ in 0..3 {
+        assert!(toy.deliver(&[7; 60], 2048));
+    }
+    assert_eq!(toy.rx.receive_up_to(&mut batch, 2), Ok(2));
+    toy.rx.reset(Quiesced::after_reset());
+    let stats = toy.rx.stats();
+    assert_eq!((stats.reset_unread(), stats.reset_partial()), (1, 0));
+}
+
+#[test]
+fn the_card_hears_of_refilled_buffers_when_they_are_a_quarter_of_a_small_ring() {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
+    toy.rx.arm().expect("enough buffers");
+    let mut batch = toy.pool.batch(64);
+    for taken in 1..=16 {
+        assert_eq!(toy.posted(), 64 - taken, "before frame {taken}");
+        assert!(toy.deliver(&[7; 60], 2048));
+        assert_eq!(toy.rx.receive_up_to(&mut batch, 1), Ok(1));
+    }
+    assert_eq!(toy.posted(), 63);
+}
+
+#[test]
 fn a_ring_that_was_never_armed_takes_nothing_whatever_stands_in_it() {
     let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
     let mut other = toy.beside(Dialect::X540, 1514);
@@ -270,154 +297,5 @@ fn a_doorbell_is_a_word_of_its_region() {
     }
     for offset in [1, 2, 4093, 4096, usize::MAX, usize::MAX - 3] {
         assert!(Doorbell::in_region(&region, offset).is_none(), "{offset}");
-    }
-}
-
-/// What one frame of so many bytes in its first buffer says to a request.
-fn asked(len: usize, offload: TxOffload) -> Result<(), FrameError> {
-    let pool = pool(POOL).expect("legal");
-    let mut batch = pool.batch(16);
-    batch.push_bytes(&vec![0; len]).expect("room");
-    let mut frames = batch.frames_mut();
-    frames.next().expect("one").request(offload)
-}
-
-#[test]
-fn d38_headers_are_inside_the_first_buffer_and_the_hardware_s_fields() {
-    let plain = TxOffload::vlan(1);
-    let l4 = |l4| TxOffload {
-        l4: Some(l4),
-        l3_len: 20,
-        ..plain
-    };
-    // (the least first buffer that each is legal in, the request)
-    let least = [
-        (14, plain),
-        (
-            127,
-            TxOffload {
-                l2_len: 127,
-                ..plain
-            },
-        ),
-        (
-            14 + 511,
-            TxOffload {
-                l3_len: 511,
-                ..plain
-            },
-        ),
-        (34 + 18, l4(L4::Tcp)),
-        (34 + 8, l4(L4::Udp)),
-        (34 + 12, l4(L4::Sctp)),
-        (
-            34 + 255,
-            TxOffload {
-                l4_len: 255,
-                ..l4(L4::Udp)
-            },
-        ),
-        (
-            54 + 8,
-            TxOffload {
-                ipv6: true,
-                l3_len: 40,
-                ..l4(L4::Udp)
-            },
-        ),
-        (
-            34,
-            TxOffload {
-                ip_checksum: true,
-                l3_len: 20,
-                ..plain
-            },
-        ),
-    ];
-    for (len, offload) in least {
-        assert_eq!(asked(len, offload), Ok(()), "{len} {offload:?}");
-        if len > 14 {
-            let refused = matches!(asked(len - 1, offload), Err(FrameError::Headers { .. }));
-            assert!(refused, "{} {offload:?}", len - 1);
-        }
-    }
-    for bad in [
-        TxOffload { l2_len: 0, ..plain },
-        TxOffload {
-            l2_len: 13,
-            ..plain
-        },
-        TxOffload {
-            l2_len: 128,
-            ..plain
-        },
-        TxOffload {
-            l3_len: 512,
-            ..plain
-        },
-        TxOffload {
-            l3_len: 19,
-            ..l4(L4::Udp)
-        },
-        TxOffload {
-            ipv6: true,
-            l3_len: 39,
-            ..l4(L4::Udp)
-        },
-        TxOffload {
-            ip_checksum: true,
-            l3_len: 19,
-            ..plain
-        },
-        TxOffload {
-            ip_checksum: true,
-            ipv6: true,
-            l3_len: 40,
-            ..plain
-        },
-    ] {
-        let refused = matches!(asked(2000, bad), Err(FrameError::Headers { .. }));
-        assert!(refused, "{bad:?}");
-    }
-}
-
-#[test]
-fn d39_segmentation_has_its_limits_to_the_byte() {
-    let tso = |l3_len, l4_len, mss| TxOffload {
-        l4: Some(L4::Tcp),
-        tso_mss: Some(mss),
-        l2_len: 14,
-        l3_len,
-        l4_len,
-        ..TxOffload::default()
-    };
-    // 54 bytes of headers; at most 9728 on the wire with the FCS.
-    for mss in [64, 1460, 9724 - 54] {
-        assert_eq!(asked(2000, tso(20, 20, mss)), Ok(()), "{mss}");
-    }
-    for mss in [0, 1, 63, 9724 - 53, u16::MAX] {
-        let max = 9724 - 54;
-        let refused = Err(FrameError::Tso { mss, max });
-        assert_eq!(asked(2000, tso(20, 20, mss)), refused);
-    }
-    // 256 bytes of headers and no more.
-    assert_eq!(asked(2000, tso(182, 60, 1000)), Ok(()));
-    assert!(matches!(
-        asked(2000, tso(183, 60, 1000)),
-        Err(FrameError::Headers { .. })
-    ));
-    assert!(matches!(
-        asked(2000, tso(20, 19, 1000)),
-        Err(FrameError::Headers { .. })
-    ));
-    for l4 in [None, Some(L4::Udp), Some(L4::Sctp)] {
-        let asked = asked(
-            2000,
-            TxOffload {
-                l4,
-                ..tso(20, 20, 1000)
-            },
-        );
-        assert!(matches!(asked, Err(FrameError::Tso { .. })), "{l4:?}");
     }
 }

@@ -284,3 +284,32 @@ proptest! {
         }
     }
 }
+
+/// Looked up once a process, so that each name needs one of its own.
+#[test]
+#[cfg_attr(miri, ignore = "starts processes")]
+fn the_environment_chooses_among_what_the_machine_has() {
+    let usable: Vec<_> = Simd::ALL
+        .into_iter()
+        .filter(|simd| simd.is_available())
+        .collect();
+    let widest = usable.last().copied().expect("the portable one");
+    if let Ok(expected) = std::env::var("VFNIC_TEST_CHOSEN") {
+        assert_eq!(Simd::chosen().name(), expected);
+        return;
+    }
+    let names = Simd::ALL.map(Simd::name);
+    for asked in names.into_iter().chain(["", "mmx"]) {
+        let chosen = usable.iter().find(|simd| simd.name() == asked);
+        let output = std::process::Command::new(std::env::current_exe().expect("this test"))
+            .args([
+                "--exact",
+                "the_environment_chooses_among_what_the_machine_has",
+            ])
+            .env("VFNIC_SIMD", asked)
+            .env("VFNIC_TEST_CHOSEN", chosen.unwrap_or(&widest).name())
+            .output()
+            .expect("runs");
+        assert!(output.status.success(), "{asked}: {output:?}");
+    }
+}

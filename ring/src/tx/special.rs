@@ -122,7 +122,7 @@ impl TxRing {
             if at == last {
                 word1 |= tx::EOP;
                 // The end of the first slot's block reports, or the end of what has come to lie across it.
-                if first_slot + slots >= block_end || slot + 1 == self.block_end(slot) {
+                if first_slot + slots >= block_end {
                     word1 |= tx::RS;
                     self.marks.report(slot);
                 }
