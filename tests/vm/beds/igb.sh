@@ -8,6 +8,7 @@ image_new "$image"
 image_modules "$image" "$vm_kernel" igb igbvf vfio-pci vfio-iommu-type1
 binary=$(guest_binary)
 cp "$binary" "$image/usr/bin/vfnic"
+image_setpriv "$image"
 example=$(guest_example handed_fds)
 cp "$example" "$image/usr/bin/handed_fds"
 example=$(guest_example kubernetes_pod)

@@ -7,6 +7,7 @@ binary=$(guest_binary)
 image_new "$image"
 image_modules "$image" "$vm_kernel" igbvf ixgbevf vfio-pci vfio-iommu-type1
 cp "$binary" "$image/usr/bin/vfnic"
+image_setpriv "$image"
 image_pack "$image" "$image.initrd"
 
 # Whatever the driver had not heard of when it next touched the port that its PF was resetting (docs/fidelity.md).

@@ -84,6 +84,26 @@ stop() {
   wait "$1" || :
 }
 
+# begin FILE COMMAND…: starts a command in the background, its output to FILE; $! is it.
+begin() {
+  begin_file=$1
+  shift
+  "$@" >"$begin_file" 2>&1 </dev/null &
+}
+# done_in NAME SECONDS PID FILE: the command ended by itself, with status 0; leaves its output to `says`.
+done_in() {
+  done_name=$1 done_pid=$3 done_file=$4 done_start=$(now)
+  if ! wait_for "$2" sh -c '! kill -0 "$1"' sh "$done_pid"; then
+    kill -INT "$done_pid"
+    sleep 1
+  fi
+  status=0
+  wait "$done_pid" || status=$?
+  cp "$done_file" /tmp/out
+  cat /tmp/out
+  if [ "$status" = 0 ]; then pass "$done_name" "$(since "$done_start")"; else fail "$done_name" "exit status $status"; fi
+}
+
 # provokes PATTERN: kernel messages that this scenario asks for.
 provokes() { provoked="${provoked:+$provoked|}$1"; }
 

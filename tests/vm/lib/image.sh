@@ -65,6 +65,15 @@ image_module() {
   done
 }
 
+# image_setpriv ROOT: what takes capabilities from a process for good, for tests/vm/guest/as-user.
+image_setpriv() {
+  if fetch_tree "$vm_cache/setpriv" trixie util-linux; then
+    image_program "$1" "$vm_cache/setpriv" usr/bin/setpriv
+  else
+    skipped "vm $bed without an empty bounding set" "$fetch_problem"
+  fi
+}
+
 # image_pack ROOT ARCHIVE: everything owned by root, whoever runs this.
 image_pack() {
   (cd "$1" && find . | "$vm_guest/usr/bin/busybox" cpio -o -H newc -R 0:0 | gzip -1) >"$2"

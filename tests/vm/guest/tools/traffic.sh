@@ -8,26 +8,6 @@ vf1=$(address_of 1)
 vf2=$(address_of 2)
 vf3=$(address_of 3)
 
-# begin FILE COMMAND…: starts a command in the background, its output to FILE; $! is it.
-begin() {
-  begin_file=$1
-  shift
-  "$@" >"$begin_file" 2>&1 </dev/null &
-}
-# done_in NAME SECONDS PID FILE: the command ended by itself, with status 0; leaves its output to `says`.
-done_in() {
-  done_name=$1 done_pid=$3 done_file=$4 done_start=$(now)
-  if ! wait_for "$2" sh -c '! kill -0 "$1"' sh "$done_pid"; then
-    kill -INT "$done_pid"
-    sleep 1
-  fi
-  status=0
-  wait "$done_pid" || status=$?
-  cp "$done_file" /tmp/out
-  cat /tmp/out
-  if [ "$status" = 0 ]; then pass "$done_name" "$(since "$done_start")"; else fail "$done_name" "exit status $status"; fi
-}
-
 # A capture of frames that tshark's own tool made; what is in it goes to the host.
 if [ -e /frames.pcap ]; then
   begin /tmp/capture vfnic capture --device "$vf1" --vlan 100 --write /tmp/c.pcapng --count 30 --duration 40s --json
