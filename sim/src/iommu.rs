@@ -375,3 +375,33 @@ impl DmaSpace for SimSpace {
         self.0.page_size.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 4096 bytes at an address.
+    fn mapped(space: &SimSpace, iova: u64) -> bool {
+        let memory = HeapDma::new(4096, Iova(iova)).expect("a page");
+        space.insert(Mapping::new(iova, Arc::new(memory)))
+    }
+
+    #[test]
+    fn an_address_is_translated_from_the_first_of_a_mapping_to_its_last() {
+        let space = SimSpace::new();
+        assert!(mapped(&space, 0x4000));
+        let first = |iova| space.0.lookup(iova).map(|mapping| mapping.iova());
+        assert_eq!(first(0x3fff), None);
+        assert_eq!(first(0x4000), Some(0x4000));
+        assert_eq!(first(0x4fff), Some(0x4000));
+        assert_eq!(first(0x5000), None);
+        // With a neighbour on each side, whose addresses are its own.
+        assert!(mapped(&space, 0x5000) && mapped(&space, 0x3000));
+        for iova in [0x3000, 0x4000, 0x5000] {
+            assert!(!mapped(&space, iova), "{iova:#x} is there already");
+            assert_eq!(first(iova), Some(iova));
+            assert_eq!(first(iova + 0xfff), Some(iova));
+        }
+        assert_eq!((first(0x2fff), first(0x6000)), (None, None));
+    }
+}

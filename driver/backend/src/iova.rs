@@ -133,6 +133,17 @@ mod tests {
     }
 
     #[test]
+    fn an_area_may_end_where_its_range_does() {
+        let mut allocator = IovaAllocator::new(PAGE);
+        let range = |end| vec![IovaRange { start: LOWEST, end }];
+        allocator.set_ranges(range(LOWEST + 2 * PAGE - 2), PAGE);
+        assert_eq!(allocator.take(2 * PAGE, PAGE), None);
+        allocator.set_ranges(range(LOWEST + 2 * PAGE - 1), PAGE);
+        assert_eq!(allocator.take(2 * PAGE, PAGE), Some(LOWEST));
+        assert_eq!(allocator.take(1, PAGE), None);
+    }
+
+    #[test]
     fn h8_steps_over_the_interrupt_window_and_stops_at_39_bits() {
         let mut allocator = vtd();
         let big = 0xfe00_0000;

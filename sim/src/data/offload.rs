@@ -265,3 +265,137 @@ pub(crate) fn strip_vlan(frame: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(frame.get(..12).unwrap_or(frame));
     out.extend_from_slice(frame.get(16..).unwrap_or_default());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BAD: RingViolation = RingViolation::BadOffload;
+
+    fn context(l4: L4Type, ip_len: u32, l4_len: u32, mss: u32) -> TxContext {
+        TxContext {
+            mac_len: 14,
+            ip_len,
+            l4_len,
+            mss,
+            ipv4: true,
+            l4,
+            ..TxContext::default()
+        }
+    }
+
+    /// What a request for an L4 checksum says of a frame of so many bytes.
+    fn checked(len: usize, context: &TxContext) -> Result<(), RingViolation> {
+        let data = TxData {
+            txsm: true,
+            ..TxData::default()
+        };
+        checksums(&mut vec![0; len], &data, context)
+    }
+
+    #[test]
+    fn a_header_to_be_summed_is_inside_the_frame_to_the_byte() {
+        for (l4, least) in [(L4Type::Tcp, 20), (L4Type::Udp, 8), (L4Type::Sctp, 12)] {
+            let context = context(l4, 20, 0, 0);
+            assert_eq!(checked(34 + least, &context), Ok(()), "{l4:?}");
+            assert_eq!(checked(33 + least, &context), Err(BAD), "{l4:?}");
+        }
+        let ethernet = TxContext {
+            mac_len: 13,
+            ..context(L4Type::Udp, 20, 0, 0)
+        };
+        assert_eq!(checked(100, &ethernet), Err(BAD), "no MAC header");
+        let ip = TxData {
+            ixsm: true,
+            ..TxData::default()
+        };
+        for (ip_len, len, expected) in [(20, 34, Ok(())), (19, 34, Err(BAD)), (21, 34, Err(BAD))] {
+            let context = context(L4Type::Udp, ip_len, 0, 0);
+            assert_eq!(checksums(&mut vec![0; len], &ip, &context), expected);
+        }
+    }
+
+    #[test]
+    fn a_legacy_checksum_lies_in_what_it_covers_and_in_the_frame() {
+        for (start, offset, expected) in [
+            (14, 98, Ok(())),
+            (14, 99, Err(BAD)),
+            (98, 98, Ok(())),
+            (98, 97, Err(BAD)),
+            (99, 98, Err(BAD)),
+            (100, 100, Err(BAD)),
+        ] {
+            let data = TxData {
+                legacy: Some(TxLegacy {
+                    checksum: true,
+                    start,
+                    offset,
+                    vlan: 0,
+                }),
+                ..TxData::default()
+            };
+            let got = checksums(&mut [0; 100], &data, &TxContext::default());
+            assert_eq!(got, expected, "{offset} from {start} on");
+        }
+        // Alone behind the last covered byte there is nothing to sum.
+        let data = |start| TxData {
+            legacy: Some(TxLegacy {
+                checksum: true,
+                start,
+                offset: start,
+                vlan: 0,
+            }),
+            ..TxData::default()
+        };
+        let mut frame = vec![0; 2];
+        assert_eq!(
+            checksums(&mut frame, &data(0), &TxContext::default()),
+            Ok(())
+        );
+        assert_eq!(frame, [0xff, 0xff]);
+        assert_eq!(
+            checksums(&mut frame, &data(2), &TxContext::default()),
+            Err(BAD)
+        );
+    }
+
+    /// How many frames a request of `total` bytes makes, of at most 9728 bytes each.
+    fn made(context: &TxContext, total: usize) -> Result<usize, RingViolation> {
+        let data = TxData {
+            txsm: true,
+            ..TxData::default()
+        };
+        Segments::new(&data, context, total, 9728).map(|segments| segments.count())
+    }
+
+    #[test]
+    fn segments_have_whole_headers_and_payload_and_fit_a_frame() {
+        use L4Type::{Sctp, Tcp, Udp};
+        let tcp = context(Tcp, 20, 20, 1000);
+        // 54 bytes of headers.
+        assert_eq!(made(&tcp, 54), Err(BAD), "no payload");
+        assert_eq!(made(&tcp, 55), Ok(1));
+        assert_eq!(made(&tcp, 1054), Ok(1));
+        assert_eq!(made(&tcp, 1055), Ok(2));
+        assert_eq!(made(&context(Tcp, 19, 20, 1000), 2000), Err(BAD));
+        assert_eq!(made(&context(Tcp, 20, 19, 1000), 2000), Err(BAD));
+        assert_eq!(made(&context(Udp, 20, 8, 1000), 2000), Ok(2));
+        assert_eq!(made(&context(Udp, 20, 7, 1000), 2000), Err(BAD));
+        assert_eq!(made(&context(Sctp, 20, 20, 1000), 2000), Err(BAD));
+        let ipv6 = |ip_len| TxContext {
+            ipv4: false,
+            ..context(Tcp, ip_len, 20, 1000)
+        };
+        assert_eq!(made(&ipv6(40), 2000), Ok(2));
+        assert_eq!(made(&ipv6(39), 2000), Err(BAD));
+        // 512 bytes of headers.
+        assert_eq!(made(&context(Tcp, 478, 20, 1000), 1512), Ok(1));
+        assert_eq!(made(&context(Tcp, 479, 20, 1000), 1513), Err(BAD));
+        assert_eq!(made(&context(Tcp, 20, 20, 0), 2000), Err(BAD));
+        assert_eq!(made(&context(Tcp, 20, 20, 9728 - 54), 9728), Ok(1));
+        assert_eq!(made(&context(Tcp, 20, 20, 9728 - 53), 9728), Err(BAD));
+        let small = context(Tcp, 20, 20, 16);
+        assert_eq!(made(&small, 54 + 16 * MAX_SEGMENTS), Ok(MAX_SEGMENTS));
+        assert_eq!(made(&small, 55 + 16 * MAX_SEGMENTS), Err(BAD));
+    }
+}

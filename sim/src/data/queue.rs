@@ -429,3 +429,31 @@ impl Default for TxQueue {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_up_to_the_tail_are_counted_round_the_end() {
+        let mut base = Base {
+            count: 8,
+            ..Base::default()
+        };
+        for tail in 0..8 {
+            base.tail.store(tail);
+            for from in 0..8 {
+                let expected = (0..8).find(|ahead| (from + ahead) % 8 == tail);
+                assert_eq!(base.available(from).ok(), expected, "{from} to {tail}");
+                assert_eq!(Some(base.peek(from)), expected, "{from} to {tail}");
+            }
+        }
+        // Beyond the ring there are none, which is told once.
+        base.tail.store(8);
+        assert_eq!(base.peek(0), 0);
+        assert_eq!(base.available(0), Err(RingViolation::TailBeyondRing));
+        assert_eq!(base.available(0), Ok(0));
+        let index: Vec<_> = (0..9).map(|by| base.after(7, by)).collect();
+        assert_eq!(index, [7, 0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+}

@@ -326,4 +326,18 @@ mod tests {
         assert_eq!(rss.queue(Model::X540, hash, 2 << 29, 4), 2);
         assert_eq!(0x51cc_c178_u32 & 63, 56);
     }
+
+    #[test]
+    fn an_entry_leads_to_a_queue_that_is_there_or_to_the_first() {
+        let mut rss = rss(0);
+        for model in [Model::X550, Model::X540, Model::I82576] {
+            let psrtype = 2 << 29;
+            rss.reta[5] = 1;
+            assert_eq!(rss.queue_of(model, 5, psrtype, 2), 1, "{model}");
+            assert_eq!(rss.queue_of(model, 5, psrtype, 1), 0, "{model}");
+        }
+        rss.reta[5] = 3;
+        assert_eq!(rss.queue_of(Model::X540, 5, 2 << 29, 4), 3);
+        assert_eq!(rss.queue_of(Model::X540, 5, 2 << 29, 3), 0);
+    }
 }

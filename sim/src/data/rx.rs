@@ -342,3 +342,52 @@ impl RxQueue {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(format: RxFormat, len: usize, headers: usize) -> Plan {
+        let settings = RxSettings {
+            buffer_size: 2048,
+            header_size: 128,
+            format,
+            drop_en: false,
+            strip: false,
+            max_len: None,
+        };
+        Plan::new(&settings, len, headers)
+    }
+
+    /// Bytes in the header buffer, where the rest begins, and what is told of the header: split, too long, its length.
+    fn told(format: RxFormat, len: usize, headers: usize) -> (usize, usize, bool, bool, u32) {
+        let Plan {
+            header,
+            rest,
+            split,
+        } = plan(format, len, headers);
+        (header, rest, split.split, split.overflow, split.header_len)
+    }
+
+    #[test]
+    fn a_header_buffer_takes_headers_of_its_size_and_not_a_byte_more() {
+        use RxFormat::{Replicate, Split, SplitAlways};
+        assert_eq!(told(Split, 200, 128), (128, 128, true, false, 128));
+        assert_eq!(told(Split, 200, 129), (0, 0, false, true, 129));
+        assert_eq!(told(Split, 200, 0), (0, 0, false, false, 0));
+        assert_eq!(told(Replicate, 200, 128), (128, 0, true, false, 128));
+        assert_eq!(told(Replicate, 200, 129), (0, 0, false, true, 129));
+        assert_eq!(told(Replicate, 200, 0), (0, 0, false, false, 0));
+        assert_eq!(told(SplitAlways, 200, 128), (128, 128, true, false, 128));
+        assert_eq!(told(SplitAlways, 200, 129), (128, 128, true, true, 129));
+        assert_eq!(told(SplitAlways, 200, 0), (128, 128, false, false, 128));
+    }
+
+    #[test]
+    fn a_frame_that_fits_the_header_buffer_goes_there_whole_if_that_is_always_used() {
+        let always = |len| told(RxFormat::SplitAlways, len, 54);
+        assert_eq!(always(127), (127, 127, false, false, 127));
+        assert_eq!(always(128), (128, 128, false, false, 128));
+        assert_eq!(always(129), (54, 54, true, false, 54));
+    }
+}

@@ -179,3 +179,88 @@ fn the_end_of_the_address_space_is_only_an_end() {
     assert_eq!(space.remove(0, u64::MAX), 1);
     assert_eq!(space.mapped_bytes(), 0);
 }
+
+/// The first address that `len` bytes get in a space whose addresses are 0x1000 to 0xffff.
+fn first_room(reserved: &[(u64, u64)], len: usize) -> Option<u64> {
+    let reserved = reserved
+        .iter()
+        .map(|&(start, end)| IovaRange { start, end });
+    let space = SimSpace::with_aperture(Aperture {
+        start: 0x1000,
+        end: 0xffff,
+        reserved: reserved.collect(),
+    });
+    space.map(request(len)).ok().map(|region| region.iova().0)
+}
+
+#[test]
+fn memory_and_its_guard_page_keep_clear_of_what_is_reserved_to_the_byte() {
+    // Two pages and a guard from 0x1000 on end at 0x3fff.
+    assert_eq!(first_room(&[(0x4000, 0x4fff)], 0x2000), Some(0x1000));
+    assert_eq!(first_room(&[(0x3fff, 0x4fff)], 0x2000), Some(0x5000));
+    assert_eq!(first_room(&[(0, 0xfff)], 0x2000), Some(0x1000));
+    assert_eq!(first_room(&[(0, 0x1000)], 0x2000), Some(0x2000));
+    // All there is, less the guard.
+    assert_eq!(first_room(&[], 0xe000), Some(0x1000));
+    assert_eq!(first_room(&[], 0xf000), None);
+}
+
+#[test]
+fn ranges_are_what_is_left_between_the_holes_even_one_address() {
+    let ranges = |reserved: &[(u64, u64)]| {
+        let reserved = reserved
+            .iter()
+            .map(|&(start, end)| IovaRange { start, end });
+        let space = SimSpace::with_aperture(Aperture {
+            start: 0x1000,
+            end: 0x8000,
+            reserved: reserved.collect(),
+        });
+        let ranges = space.ranges();
+        let pairs = ranges.iter().map(|range| (range.start, range.end));
+        pairs.collect::<Vec<_>>()
+    };
+    assert_eq!(ranges(&[]), [(0x1000, 0x8000)]);
+    assert_eq!(ranges(&[(0x1000, 0x1fff)]), [(0x2000, 0x8000)]);
+    assert_eq!(
+        ranges(&[(0x1001, 0x7fff)]),
+        [(0x1000, 0x1000), (0x8000, 0x8000)]
+    );
+    assert_eq!(ranges(&[(0x4000, 0x8000)]), [(0x1000, 0x3fff)]);
+    assert_eq!(ranges(&[(0, u64::MAX)]), []);
+}
+
+#[test]
+fn locked_memory_may_reach_its_limit() {
+    let space = SimSpace::new();
+    space.limit_locked(Some(8192));
+    let _all = space.map(request(8192)).expect("exactly the limit");
+    assert!(matches!(
+        space.map(request(1)),
+        Err(DmaError::Memlock { need: 4096, .. })
+    ));
+}
+
+#[test]
+fn mappings_may_touch_and_not_overlap() {
+    let space = SimSpace::new();
+    let mapping = |iova| {
+        let memory = HeapDma::new(8192, Iova(iova)).expect("two pages");
+        Mapping::new(iova, Arc::new(memory))
+    };
+    assert!(space.insert(mapping(0x10_4000)));
+    for iova in [0x10_2001, 0x10_3000, 0x10_4000, 0x10_5000, 0x10_5fff] {
+        assert!(!space.insert(mapping(iova)), "{iova:#x} overlaps");
+    }
+    assert!(space.insert(mapping(0x10_2000)), "in front");
+    assert!(space.insert(mapping(0x10_6000)), "behind");
+    assert_eq!(space.mapped_bytes(), 3 * 8192);
+    // What is mapped here has its guard as well: these are in the way up to 0x107fff.
+    let low = space.map(request(0x1000)).expect("room");
+    assert_eq!(low.iova().0, 0x10_0000);
+    drop(low);
+    let next = space.map(request(0x1000)).expect("room");
+    assert_eq!(next.iova().0, 0x10_9000);
+    assert_eq!(space.remove(0x10_4000, 0x10_5fff), 1);
+    assert_eq!(space.remove(0x10_2000, 0x10_6000), 2);
+}

@@ -1,3 +1,5 @@
+mod limits;
+
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -248,7 +250,9 @@ fn a_sealed_file_is_mapped_and_nothing_else_is() {
     let cases = [
         (SealFlags::SHRINK, 0x4000, true),
         (SealFlags::empty(), 0x4000, false),
-        // The file ends before the area does.
+        // The file ends with the area, and before it.
+        (SealFlags::SHRINK, 0x3000, true),
+        (SealFlags::SHRINK, 0x2fff, false),
         (SealFlags::SHRINK, 0x2000, false),
     ];
     for (seals, len, mapped) in cases {
