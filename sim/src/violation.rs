@@ -229,3 +229,112 @@ impl Violations {
         std::mem::take(&mut self.list)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever reads it has this line and nothing else: which VF, what was done, with which value.
+    #[test]
+    fn a_violation_says_in_a_line_what_was_done_and_where() {
+        use ViolationKind as Kind;
+        let queue = || "TX 1".to_owned();
+        let register = || "VFMTRC0".to_owned();
+        let iova = Iova(0x7000);
+        let of_tail = |tail, size| Kind::TailRange {
+            queue: queue(),
+            tail,
+            size,
+        };
+        let dma = |write| Kind::DmaFault {
+            iova,
+            len: 60,
+            write,
+        };
+        let unknown = |write| Kind::UnknownRegister {
+            offset: 0x44,
+            write,
+        };
+        let cases: Vec<(Kind, &[&str])> = vec![
+            (
+                Kind::ReadOnlyWrite {
+                    register: register(),
+                    value: 0x1f,
+                },
+                &["0x1f", "read-only", "VFMTRC0"],
+            ),
+            (unknown(true), &["write", "0x44"]),
+            (unknown(false), &["read", "0x44"]),
+            (Kind::BadAccess { offset: 6 }, &["0x6", "misaligned"]),
+            (
+                Kind::RingBase {
+                    queue: queue(),
+                    base: 0x1040,
+                },
+                &["TX 1", "0x1040"],
+            ),
+            (
+                Kind::RingLength {
+                    queue: queue(),
+                    len: 100,
+                },
+                &["TX 1", "100", "128"],
+            ),
+            (of_tail(64, 64), &["TX 1", "tail 64", "64 descriptors"]),
+            (
+                Kind::TailWhileDisabled {
+                    queue: queue(),
+                    tail: 9,
+                },
+                &["TX 1", "tail 9", "enabled"],
+            ),
+            (
+                Kind::ChangedWhileEnabled {
+                    register: register(),
+                    value: 0x80,
+                },
+                &["VFMTRC0", "0x80", "enabled"],
+            ),
+            (Kind::MailboxWithoutLock { word: 3 }, &["word 3", "VFU"]),
+            (Kind::RequestWithoutLock, &["request", "VFU"]),
+            (Kind::ResetWithQueuesEnabled { queues: 2 }, &["2 queues"]),
+            (
+                Kind::UnmapWhileEnabled { iova, len: 4096 },
+                &["4096", "0x7000", "unmapped"],
+            ),
+            (dma(true), &["write", "60", "0x7000"]),
+            (dma(false), &["read", "60", "0x7000"]),
+            (
+                Kind::NoBusMaster { queue: queue() },
+                &["TX 1", "bus master"],
+            ),
+            (
+                Kind::Ring {
+                    queue: 1,
+                    what: RingViolation::BaseMisaligned,
+                },
+                &["queue 1", "BaseMisaligned"],
+            ),
+            (Kind::Other("in words".to_owned()), &["in words"]),
+        ];
+        for (kind, parts) in cases {
+            let at = Duration::from_millis(5);
+            let text = Violation { at, vf: 7, kind }.to_string();
+            for part in ["VF 7", "5ms"].iter().chain(parts) {
+                assert!(text.contains(part), "{text}: no `{part}`");
+            }
+            assert!(!text.contains('\n') && text.len() < 120, "{text}");
+        }
+    }
+
+    #[test]
+    fn many_are_counted_and_the_first_are_kept() {
+        let mut violations = Violations::default();
+        for vf in 0..300 {
+            violations.record(Duration::ZERO, vf, ViolationKind::RequestWithoutLock);
+        }
+        assert_eq!((violations.list().len(), violations.total()), (KEPT, 300));
+        assert_eq!(violations.take()[255].vf, 255);
+        assert_eq!((violations.list().len(), violations.total()), (0, 0));
+    }
+}

@@ -41,3 +41,16 @@ impl Clock for RealClock {
         std::thread::sleep(time);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_clock_begins_at_nothing_and_goes_on_while_one_sleeps() {
+        let clock = RealClock::default();
+        let begin = clock.now();
+        clock.sleep(Duration::from_millis(2));
+        assert!(clock.now() - begin >= Duration::from_millis(2));
+    }
+}

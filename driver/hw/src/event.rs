@@ -59,3 +59,29 @@ impl AsRawFd for Event {
         self.0.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Received from another process, say: the same counter by another descriptor.
+    #[test]
+    fn an_event_from_elsewhere_is_the_same_event() {
+        let event = Event::new().expect("an eventfd");
+        let fd = event.as_fd().try_clone_to_owned().expect("a copy");
+        let other = Event::from_fd(fd);
+        assert_ne!(event.as_raw_fd(), other.as_raw_fd());
+        other.signal();
+        other.signal();
+        assert_eq!((event.take(), other.take()), (2, 0));
+    }
+
+    /// What is no eventfd counts nothing, and nobody waits for it.
+    #[test]
+    fn a_descriptor_of_another_kind_counts_nothing() {
+        let null = std::fs::File::open("/dev/null").expect("there");
+        let event = Event::from_fd(null.into());
+        event.signal();
+        assert_eq!(event.take(), 0);
+    }
+}

@@ -313,3 +313,18 @@ fn a_sleeping_poller_is_woken_by_what_is_sent() {
     }
     thread.join().expect("the worker");
 }
+
+#[test]
+fn both_ends_say_what_they_are_and_no_frame() {
+    let pool = pool();
+    let (mut fanout, workers) = Fanout::new(&pool, 3, 8, None);
+    let mut batch = pool.batch(8);
+    batch
+        .push_bytes(&datagram((1, 1), (2, 7), 0))
+        .expect("room");
+    assert_eq!(fanout.dispatch(&mut batch), Ok(1));
+    let text = format!("{fanout:?}");
+    assert!(text.starts_with("Fanout { workers: 3, stats:"), "{text}");
+    let text = format!("{:?}", workers[2]);
+    assert_eq!(text, "Worker { number: 2, .. }");
+}

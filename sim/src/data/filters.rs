@@ -308,14 +308,6 @@ impl Filters {
         }
     }
 
-    /// Invalidates VLVF `index`.
-    pub fn clear_vlvf(&mut self, index: usize) {
-        if let Some(entry) = self.vlvf.get_mut(index) {
-            *entry = Vlvf::default();
-            self.touch();
-        }
-    }
-
     /// Sets or clears the global filter bit of a VLAN.
     pub fn set_vfta(&mut self, vid: u16, on: bool) {
         set_bit(&mut self.vfta, vid & 0xfff, on);

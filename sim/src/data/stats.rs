@@ -204,3 +204,21 @@ impl VfStats {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reports and dashboards go by them.
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> =
+            DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        assert_eq!(names.len(), DropReason::ALL.len());
+        let plain = |name: &&str| {
+            name.bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+        };
+        assert!(names.iter().all(plain), "{names:?}");
+    }
+}

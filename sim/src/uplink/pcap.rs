@@ -476,4 +476,53 @@ mod tests {
                 .contains("at byte 104")
         );
     }
+
+    #[test]
+    fn a_capture_that_cannot_be_opened_made_or_written_says_which_and_what_for() {
+        let nowhere = file("no-such-folder").join("x.pcap");
+        let opened = PcapPlayer::open(&nowhere, Pace::Captured, None).map(drop);
+        let made = PcapRecorder::create(&nowhere).map(drop);
+        for (result, doing) in [(opened, "reading"), (made, "writing")] {
+            let text = result.expect_err("no such folder").to_string();
+            assert!(text.contains(doing) && text.contains("x.pcap"), "{text}");
+        }
+        // A disk that is full: frames are refused from then on, and whoever ends the capture is told once.
+        let mut out = PcapRecorder::create(Path::new("/dev/full")).expect("buffered");
+        let mut refused = 0;
+        while refused == 0 {
+            refused += usize::from(!out.send(&[0; 1500]));
+        }
+        assert!(!out.send(&[0; 9000]));
+        let error = out.flush().expect_err("nothing was written");
+        assert!(error.to_string().contains("/dev/full"), "{error}");
+        let mut nothing = Vec::new();
+        assert!(
+            !out.has_frames() && !out.receive(&mut nothing),
+            "nothing comes back"
+        );
+    }
+
+    /// What the card answers to a capture is captured in turn, at the card's times.
+    #[test]
+    fn a_player_records_what_is_sent_to_it() {
+        let (from, to) = (file("played.pcap"), file("recorded.pcap"));
+        let frame = [7u8; 60];
+        let bytes = capture(false, 0xa1b2_3c4d, &[(1, 0, 60, 60, &frame)]);
+        std::fs::write(&from, bytes).expect("written");
+        let out = PcapRecorder::create(&to).expect("made");
+        let mut player = PcapPlayer::open(&from, Pace::Captured, Some(out)).expect("a capture");
+        player.set_time(2_000_000_005);
+        let mut got = Vec::new();
+        assert!(player.receive(&mut got) && !player.receive(&mut Vec::new()));
+        assert_eq!(got, frame);
+        assert!(player.send(&[9; 64]));
+        drop(player);
+        let written = std::fs::read(&to).expect("recorded");
+        assert_eq!(written.len(), 24 + 16 + 64);
+        let word = |at: usize| u32::from_le_bytes(written[at..at + 4].try_into().expect("four"));
+        assert_eq!([word(24), word(28), word(32)], [2, 5, 64]);
+        for path in [from, to] {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }

@@ -110,3 +110,36 @@ fn functions_outlive_the_card() {
     drop(card);
     assert_eq!(vf.read(0x8) & 0x80, 0x80);
 }
+
+/// In logs and failed assertions: which card, which VF, and not a line more.
+#[test]
+fn handles_say_what_they_are_in_a_line() {
+    let card = Card::builder(Model::X550)
+        .vfs(2)
+        .name("left")
+        .stepped()
+        .build()
+        .expect("a fine card");
+    let vf = RawVf::open(&card, 1);
+    let bell = vf.bar.doorbell(0x2018).expect("TDT 0");
+    let plain = vf.bar.doorbell(0x8).expect("a register");
+    let space = vfnic_sim::SimSpace::default();
+    for (text, parts) in [
+        (format!("{card:?}"), ["left", "X550", "vfs: 2"]),
+        (format!("{:?}", vf.function), ["SimFunction", "left", "1"]),
+        (format!("{:?}", vf.bar), ["Bar", "VF 1", ")"]),
+        (format!("{bell:?}"), ["Bell", "VF 1", "0"]),
+        (format!("{plain:?}"), ["Plain", "VF 1", "0x8"]),
+        (
+            format!("{space:?}"),
+            ["SimSpace", "mappings: 0", "bytes: 0"],
+        ),
+        (format!("{:?}", card.pf()), ["left", "X550", "vfs: 2"]),
+    ] {
+        for part in parts {
+            assert!(text.contains(part), "{text}: no `{part}`");
+        }
+        assert!(!text.contains('\n') && text.len() < 200, "{text}");
+    }
+    assert!(card.virtual_clock().is_some(), "a stepped card has one");
+}

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use vfnic_hw::{DmaRegion, Iova, Model};
+use vfnic_hw::{DmaRegion, DmaRequest, Iova, Model};
 use vfnic_ring::HeapDma;
+use vfnic_sim::data::{Fault, Point as DataPoint};
 use vfnic_sim::uplink::Port;
-use vfnic_sim::{AutoStep, Card, Mapping, SimSpace, ViolationKind};
+use vfnic_sim::{Action, AutoStep, Card, Mapping, Point, Rule, SimSpace, ViolationKind};
 
 use super::raw::{RawVf, mac_words};
 use super::station::{BUFFER, Station, pair};
@@ -336,4 +337,105 @@ fn an_x550_stops_a_malicious_driver_and_the_pf_forgets_it() {
     card.step();
     assert_eq!(right.receive(), Some(3), "a reset of the VF ends it");
     card.assert_no_violations();
+}
+
+/// In place of DD in every descriptor: the card's head, in one word of the driver's, and nothing else.
+#[test]
+fn the_head_is_written_back_where_it_was_asked_for() {
+    for model in Model::ALL {
+        let (card, mut left, mut right) = pair(Card::builder(model));
+        let space = left.vf.function.dma_space();
+        let request = DmaRequest {
+            len: 4096,
+            prefer_huge: false,
+        };
+        let place = space.map(request).expect("there is room");
+        let low = if left.igb { 0x3838 } else { 0x2038 };
+        let at = |iova: u64| u32::try_from(iova).expect("low");
+        left.vf.write(low, at(place.iova().0 + 64) | 1);
+        left.vf.write(low + 4, 0);
+        let head = || place.dwords()[16].load(Ordering::Acquire);
+        for number in 1..4 {
+            left.send(right.mac, number);
+            let before = left.tx_ring.words()[2 * number as usize + 1].load(Ordering::Acquire);
+            card.step();
+            assert_eq!(right.receive(), Some(number), "{model}");
+            // A context and so many frames.
+            assert_eq!(head(), 1 + u32::from(number), "{model}");
+            let after = left.tx_ring.words()[2 * number as usize + 1].load(Ordering::Acquire);
+            assert_eq!(before, after, "{model}: the descriptor is as it was");
+        }
+        // What a fault makes of it: any number at all.
+        let to = Fault::Rewrite {
+            and: [0; 2],
+            or: [0xffff_fff0, 0],
+        };
+        let rule = Rule::new(Point::Data(DataPoint::TxWriteBack), Action::Data(to));
+        card.faults().add(rule.times(1));
+        left.send(right.mac, 9);
+        card.step();
+        assert_eq!(head(), 0xffff_fff0, "{model}");
+        assert_eq!(right.receive(), Some(9));
+        card.assert_no_violations();
+        // Somewhere that is not mapped: seen by the IOMMU, and written nowhere.
+        left.vf.write(low, at(place.iova().0 + 4096) | 1);
+        left.send(right.mac, 10);
+        card.step();
+        let kinds = card
+            .take_violations()
+            .into_iter()
+            .map(|violation| violation.kind);
+        let fault = |kind: ViolationKind| {
+            matches!(
+                kind,
+                ViolationKind::DmaFault {
+                    len: 4,
+                    write: true,
+                    ..
+                }
+            )
+        };
+        assert!(kinds.into_iter().any(fault), "{model}");
+        assert_eq!(head(), 0xffff_fff0, "{model}");
+    }
+}
+
+/// Planned faults of write-backs do to the ring what they are named after, and to nothing else.
+#[test]
+fn d7_d9_a_write_back_is_displaced_or_torn_as_planned() {
+    for model in Model::ALL {
+        let (card, mut left, right) = pair(Card::builder(model));
+        let status = |slot: usize| right.rx_ring.words()[2 * slot + 1].load(Ordering::Acquire);
+        let plan = |fault| {
+            let rule = Rule::new(Point::Data(DataPoint::RxWriteBack), Action::Data(fault));
+            card.faults().add(rule.on_vf(1).times(1));
+        };
+        plan(Fault::Displace(3));
+        left.send(right.mac, 1);
+        card.step();
+        assert_eq!([status(0) & 1, status(3) & 1], [0, 1], "{model}");
+        plan(Fault::Displace(-2));
+        left.send(right.mac, 2);
+        card.step();
+        assert_eq!(
+            [status(1) & 1, status(63) & 1],
+            [0, 1],
+            "{model}: round the end"
+        );
+        // The half with DD in it comes later.
+        plan(Fault::Tear { ns: 1000 });
+        left.send(right.mac, 3);
+        let address = right.rx_ring.words()[4].load(Ordering::Acquire);
+        card.step();
+        let word0 = right.rx_ring.words()[4].load(Ordering::Acquire);
+        assert!(
+            word0 != address || status(2) & 1 == 1,
+            "{model}: one half is there"
+        );
+        let first = status(2);
+        left.vf.sleep(Duration::from_micros(2));
+        card.step();
+        assert_eq!(status(2) & 3, 3, "{model}: and the other, from {first:#x}");
+        card.assert_no_violations();
+    }
 }

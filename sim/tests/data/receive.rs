@@ -300,3 +300,32 @@ fn counters_have_the_hardwares_widths() {
     let stats = rig.path.stats(0).expect("a function");
     assert_eq!((stats.gptc, stats.gptlbc, stats.gotc), (1, 1, 64));
 }
+
+/// An 82576 or I350 spreads the frames of a pool that has RSS over its two queues, by the lowest bit of the table's entry.
+#[test]
+fn an_igb_spreads_a_pool_over_two_queues_where_it_is_told_to() {
+    for model in [Model::I82576, Model::I350] {
+        for (entry, on, queue) in [
+            (1, false, 0),
+            (0, true, 0),
+            (1, true, 1),
+            (2, true, 0),
+            (3, true, 1),
+        ] {
+            let mut rig = Rig::new(model, 2);
+            let table = RssTable {
+                reta: [entry; 128],
+                types: u32::MAX,
+                ..RssTable::default()
+            };
+            let filters = rig.path.filters_mut();
+            filters.set_rss(table);
+            filters.set_pool_rss(1, on);
+            rig.send(0, &udp(40));
+            let got = [rig.got(1, 0).len(), rig.got(1, 1).len()];
+            let mut expected = [0; 2];
+            expected[queue] = 1;
+            assert_eq!(got, expected, "{model} {entry} {on}");
+        }
+    }
+}

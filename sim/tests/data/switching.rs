@@ -535,3 +535,30 @@ fn g17_vlan_spoofing_is_seen_in_inserted_and_in_line_tags() {
     rig.send(0, &frame(mac(1), mac(0), 80));
     assert_eq!(rig.frames(1).len(), 1);
 }
+
+/// Unicast by hash, for pools that take it, unless somebody has the very address.
+#[test]
+fn the_unicast_table_lets_in_what_hashes_to_it() {
+    for model in Model::ALL {
+        let mut rig = Rig::new(model, 3);
+        let wire = Tap::default();
+        rig.path.set_uplink(Box::new(wire.clone()));
+        let stranger = [0x52, 0x54, 0, 0, 0x34, 0x12];
+        let filters = rig.path.filters_mut();
+        filters.set_accept(1, Accept::AUPE | Accept::BAM | Accept::ROPE);
+        let took = |rig: &mut Rig| {
+            wire.inject(&frame(stranger, mac(7), 60));
+            rig.tick();
+            [0, 1, 2].map(|vf| rig.frames(vf).len())
+        };
+        assert_eq!(took(&mut rig), [0, 0, 0], "{model}");
+        // Bits 47:36 of the address.
+        rig.path.filters_mut().set_uta(0x123, true);
+        assert_eq!(took(&mut rig), [0, 1, 0], "{model}");
+        rig.path.filters_mut().add_mac(stranger, 2);
+        assert_eq!(took(&mut rig), [0, 0, 1], "{model}");
+        rig.path.filters_mut().remove_mac(stranger, 2);
+        rig.path.filters_mut().set_uta(0x123, false);
+        assert_eq!(took(&mut rig), [0, 0, 0], "{model}");
+    }
+}

@@ -240,3 +240,7 @@ impl DmaSpace for UserSpace {
         self.0.page.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+#[path = "space_tests.rs"]
+mod tests;
