@@ -168,6 +168,18 @@ fn frames_of_two_cards_in_one_batch_are_read_each_as_its_card_wrote_it() {
             }
             let tags: Vec<_> = batch.frames().map(|frame| frame.vlan()).collect();
             assert_eq!(tags, turns.map(|turn| tag(dialects[turn])), "{dialects:?}");
+            // And of packets that came in batches of their own.
+            batch.clear();
+            for turn in turns {
+                let mut own = batch.pool().batch(16);
+                let word1 = 0x2301 << 48 | 60 << 32 | 1 << 18 | 1 << 3 | 3;
+                assert!(cards[turn].complete(&[0; 60], 0, word1));
+                assert_eq!(cards[turn].rx.receive_up_to(&mut own, most), Ok(1));
+                let packet = own.pop().expect("one");
+                batch.push(packet).expect("room");
+            }
+            let tags: Vec<_> = batch.frames().map(|frame| frame.vlan()).collect();
+            assert_eq!(tags, turns.map(|turn| tag(dialects[turn])), "{dialects:?}");
         }
     }
 }

@@ -70,10 +70,20 @@ fn promiscuity_is_asked_for_as_each_family_has_it() {
         words(Model::I82576, Promisc::AllMulticast),
         Ok(vec![0x0002_0006])
     );
+    let since = Grant {
+        api: Some(ApiVersion::V1_2),
+        ..grant
+    };
+    let x550 = family(Model::X550);
+    assert!(x550.set_promisc(Promisc::AllMulticast, &since).is_ok());
+    assert!(x550.set_promisc(Promisc::All, &since).is_err(), "since 1.3");
+    assert!(x550.forget_promisc(&since).is_some());
+    assert!(x550.link_state(&since).is_some());
     let old = Grant {
         api: Some(ApiVersion::V1_1),
         ..grant
     };
+    assert!(x550.forget_promisc(&old).is_none());
     assert!(family(Model::X550).set_promisc(Promisc::Off, &old).is_err());
     assert!(family(Model::X550).link_state(&old).is_none());
 }

@@ -50,6 +50,7 @@ fn a_request_gets_its_reply() {
     assert!(reply.word0().is_ack());
     assert_eq!(reply.words[1], 0x5EE);
     assert_eq!(bench.bar.requests(), [vec![0x0000_0005, 0x0000_05EE]]);
+    assert!(!bench.mailbox.nags(), "it did nothing that nags");
 }
 
 #[test]
@@ -80,6 +81,24 @@ fn m6_a_ping_between_request_and_reply_is_an_event_and_no_reply() {
     assert!(bench.ask(&lpe()).is_ok());
     assert_eq!(bench.mailbox.next_notice(), Some(Notice::Look));
     assert_eq!(bench.mailbox.next_notice(), None);
+}
+
+#[test]
+fn what_comes_before_a_reply_is_kept_in_order_and_up_to_a_bound() {
+    let reply: &[u32] = &[0xA000_0005, 0x5EE];
+    let (look, late): (&[u32], &[u32]) = (&[0x2000_0100], &[0xA000_0002]);
+    let mut bench = Bench::new(PfScript::new().on(5, &[look, late, look, reply]));
+    assert!(bench.ask(&lpe()).is_ok());
+    let notices: Vec<_> = std::iter::from_fn(|| bench.mailbox.next_notice()).collect();
+    let expected = [Notice::Look, Notice::Unknown(0xA000_0002), Notice::Look];
+    assert_eq!(notices, expected);
+    // As many messages of others as are put up with, the reply for the last of them or behind it.
+    for (others, answered) in [(63, true), (64, false)] {
+        let mut messages = vec![late; others];
+        messages.push(reply);
+        let mut bench = Bench::new(PfScript::new().on(5, &messages));
+        assert_eq!(bench.ask(&lpe()).is_ok(), answered, "{others}");
+    }
 }
 
 #[test]

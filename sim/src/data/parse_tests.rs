@@ -368,3 +368,44 @@ fn d14_headers_that_contradict_themselves_are_not_believed() {
         assert_eq!((found.l4_check, found.udp_checksum), (Check::Bad, true));
     }
 }
+
+#[test]
+fn a_packet_may_end_with_any_of_its_headers() {
+    let v4 = |options| Ip::V4 {
+        options,
+        fragment: 0,
+    };
+    let extension = Extension::Options {
+        destination: true,
+        more: 0,
+    };
+    for (ip, l4) in [
+        (v4(0), L4::Other(200)),
+        (v4(3), L4::Other(200)),
+        (Ip::V6(vec![]), L4::Other(59)),
+        (Ip::V6(vec![extension.clone()]), L4::Other(59)),
+        (v4(0), L4::Tcp { options: 0 }),
+        (v4(0), L4::Tcp { options: 5 }),
+        (Ip::V6(vec![extension]), L4::Tcp { options: 5 }),
+        (v4(0), L4::Sctp),
+    ] {
+        for behind in [0, 6] {
+            let order = Order {
+                tag: false,
+                ip: ip.clone(),
+                l4: l4.clone(),
+                payload: vec![],
+                behind,
+                spoiled: false,
+            };
+            let (frame, expected) = made(&order);
+            assert_eq!(parse(&frame), expected, "{order:?}");
+            let kind = if matches!(order.ip, Ip::V4 { .. }) {
+                1 << 4
+            } else {
+                1 << 6
+            };
+            assert_ne!(parse(&frame).kind & kind, 0, "{order:?}");
+        }
+    }
+}
