@@ -2,8 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use common::card;
-use vfnic::{ConfigError, Error, Itr, PoolConfig, Port, PortConfig};
+use vfnic::{ConfigError, Error, Itr, PoolConfig, Port, PortConfig, PortState, Promisc};
 use vfnic_hw::{DmaRequest, DmaSpace, Family, Model};
 use vfnic_sim::{Card, SimSpace};
 
@@ -57,13 +60,13 @@ for_every_model! {
 
     fn interrupt_intervals(model) {
         let card = card(model, 1);
-        let long = std::time::Duration::from_millis(20);
+        let long = Duration::from_millis(20);
         assert!(matches!(
             refused(&card, PortConfig::default().itr(Itr::Fixed(long))),
             Error::Config(ConfigError::Duration { asked, .. }) if asked == long
         ));
         let most = if model.family() == Family::Igbvf { 8_000 } else { 1_000 };
-        let interval = std::time::Duration::from_micros(most);
+        let interval = Duration::from_micros(most);
         let port = common::open(&card, 0, PortConfig::default().itr(Itr::Fixed(interval)));
         drop(port.start().expect("starts"));
         drop(port);
@@ -151,4 +154,47 @@ fn d40_a_batch_of_another_pool_is_refused() {
     assert_eq!(foreign.len(), 1, "and nothing was taken");
     drop((foreign, left, right));
     card.assert_no_violations();
+}
+
+/// What can be chosen beforehand is in force with the first frame, and what only costs or saves time changes no frame.
+#[test]
+fn choices_for_speed_change_no_frame() {
+    for model in Model::ALL {
+        let card = card(model, 2);
+        let plain = PortConfig::default();
+        let chosen = PortConfig::default()
+            .promiscuous(Promisc::Off)
+            .huge_pages(false)
+            .prefetch(true);
+        let mut left = common::Station::new(&card, 0, plain);
+        let mut right = common::Station::new(&card, 1, chosen);
+        let (to, from) = (right.mac(), left.mac());
+        for round in 0..20 {
+            let frames: Vec<_> = (0..round)
+                .map(|number| common::frame(to, from, number, 60 + 70 * number as usize))
+                .collect();
+            left.send(&frames);
+            card.step();
+            right.expect(&frames);
+        }
+        drop((left, right));
+        card.assert_no_violations();
+    }
+}
+
+#[test]
+fn every_state_of_a_port_has_words_of_its_own() {
+    let states = [
+        PortState::Stopped,
+        PortState::Up,
+        PortState::LinkDown,
+        PortState::PfResetting,
+        PortState::Recovering,
+        PortState::Gone,
+        PortState::Closed,
+    ];
+    let words: BTreeSet<_> = states.iter().map(ToString::to_string).collect();
+    assert_eq!(words.len(), states.len(), "{words:?}");
+    let plain = |text: &String| (2..20).contains(&text.len()) && !text.contains(['{', ':', '_']);
+    assert!(words.iter().all(plain), "{words:?}");
 }
