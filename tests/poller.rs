@@ -76,6 +76,26 @@ for_every_model! {
 }
 
 #[test]
+fn a_poller_changes_its_way_of_waiting_between_turns() {
+    let (card, mut left, mut right, mut poller) = bench(Model::X540, PollMode::Poll);
+    assert_eq!((poller.mode(), poller.queues().len()), (PollMode::Poll, 1));
+    let modes = [PollMode::Interrupt, PollMode::Adaptive, PollMode::Poll];
+    for mode in modes.into_iter().cycle().take(30) {
+        poller.set_mode(mode);
+        assert_eq!(poller.mode(), mode);
+        let text = format!("{poller:?}");
+        assert!(text.contains(&format!("mode: {mode:?}")), "{text}");
+        assert!(text.contains("queues: 1") && !text.contains('\n'), "{text}");
+        let frames = [0, 1].map(|number| frame(right.mac(), left.mac(), number, 60));
+        left.send(&frames);
+        take(&mut poller, &mut right, frames.len());
+    }
+    assert_eq!(poller.stats().missed, 0, "an interrupt was lost");
+    drop((poller, left, right));
+    card.assert_no_violations();
+}
+
+#[test]
 fn an_idle_poller_sleeps_and_the_first_frame_wakes_it() {
     let (card, mut left, mut right, mut poller) = bench(Model::I82599, PollMode::Adaptive);
     let begin = Instant::now();
