@@ -29,8 +29,9 @@ pub(super) const COMMANDS: [&str; 8] = [
 ];
 const SERVE: &str = "sim serve --model MODEL --socket-dir DIR";
 
-/// How long one may be under way when it is told.
-const UNDER_WAY: u64 = 300_000;
+/// For how many microseconds one is under way when it is told. The first of several signals may be caught before the rest of
+/// what catches it is there.
+const UNDER_WAY: (u64, u64) = (2_000, 300_000);
 /// Between two looks at a process.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -53,7 +54,7 @@ pub(super) fn times(
     let dir = std::env::temp_dir().join(format!("vfnic-bounds-{}", std::process::id()));
     for number in 0..repeat as usize {
         let model = models[number % models.len()];
-        let pause = Duration::from_micros(dice.between(0, UNDER_WAY));
+        let pause = Duration::from_micros(dice.between(UNDER_WAY.0, UNDER_WAY.1));
         record(&mut took, once(command, model, &dir, pause)?);
     }
     Ok(took)
