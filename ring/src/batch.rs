@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::desc::{Dialect, rx};
 use crate::frame::{MIN_FRAME, Side, run};
-use crate::lines::Lines;
+use crate::lines::{Lines, shift_down, shift_up};
 use crate::path::SLACK;
 use crate::pool::{BLOCK, Pool};
 use crate::{FrameError, FrameMut};
@@ -117,12 +117,26 @@ impl Batch {
             return;
         }
         // What is free and what is held together never exceed what the list has room for.
-        let head = self.head - self.entries;
-        self.free[head..self.head].copy_from_slice(&self.index[..self.entries]);
-        self.head = head;
-        self.entries = 0;
+        let entries = std::mem::take(&mut self.entries);
         self.frames = 0;
+        self.free_entries(0, entries);
         self.trim();
+    }
+
+    /// Takes the buffers of entries `from..to` into the free list. Where it has no room, which is nowhere, they go home.
+    #[inline]
+    pub(crate) fn free_entries(&mut self, from: usize, to: usize) {
+        let Some(buffers) = self.index.get(from..to) else {
+            return;
+        };
+        let head = self.head.wrapping_sub(buffers.len());
+        match self.free.get_mut(head..self.head) {
+            Some(place) if place.len() == buffers.len() => {
+                place.copy_from_slice(buffers);
+                self.head = head;
+            }
+            _ => self.pool.0.take_home(buffers),
+        }
     }
 
     /// Sends free buffers home when there are more than a block too many.
@@ -142,9 +156,10 @@ impl Batch {
             .next_multiple_of(BLOCK);
         let surplus = surplus.min(self.cached() / BLOCK * BLOCK);
         // The oldest go: the newest are the warm ones.
-        let rest = self.end - surplus;
-        self.pool.0.take_home(&self.free[rest..self.end]);
-        self.free.copy_within(self.head..rest, self.head + surplus);
+        let free = self.free.get_mut(self.head..self.end).unwrap_or_default();
+        let kept = free.len().saturating_sub(surplus);
+        self.pool.0.take_home(free.get(kept..).unwrap_or_default());
+        shift_up(free, surplus);
         self.head += surplus;
     }
 
@@ -153,13 +168,14 @@ impl Batch {
     #[cold]
     pub(crate) fn stock(&mut self, want: usize) {
         while self.cached() < want && self.head > self.capacity + BLOCK {
-            let place = self.head - BLOCK;
-            let taken = self.pool.0.lend(&mut self.free[place..self.head]);
+            let head = self.head;
+            let place = self.free.get_mut(head - BLOCK..head).unwrap_or_default();
+            let taken = self.pool.0.lend(place);
             if taken == 0 {
                 break;
             }
+            shift_up(place, place.len().saturating_sub(taken));
             self.head -= taken;
-            self.free.copy_within(place..place + taken, self.head);
         }
     }
 
@@ -169,7 +185,7 @@ impl Batch {
         if self.head == self.end {
             self.stock(1);
         }
-        let fresh = *self.free[..self.end].get(self.head)?;
+        let fresh = *self.free.get(..self.end)?.get(self.head)?;
         self.head += 1;
         Some(fresh)
     }
@@ -178,9 +194,14 @@ impl Batch {
     pub(crate) fn give_back(&mut self, indices: &[u32]) {
         for part in indices.chunks(BLOCK) {
             self.trim();
-            let head = self.head - part.len();
-            self.free[head..self.head].copy_from_slice(part);
-            self.head = head;
+            let head = self.head.wrapping_sub(part.len());
+            match self.free.get_mut(head..self.head) {
+                Some(place) if place.len() == part.len() => {
+                    place.copy_from_slice(part);
+                    self.head = head;
+                }
+                _ => self.pool.0.take_home(part),
+            }
         }
     }
 
@@ -188,8 +209,13 @@ impl Batch {
     #[inline]
     pub(crate) fn push_entry(&mut self, index: u32, words: [u64; 2]) {
         debug_assert!(self.room() > 0, "the caller looked");
-        self.index[self.entries] = index;
-        self.words[self.entries] = words;
+        let at = self.entries;
+        let (Some(index_at), Some(words_at)) = (self.index.get_mut(at), self.words.get_mut(at))
+        else {
+            return self.pool.0.take_singles(&[index]);
+        };
+        *index_at = index;
+        *words_at = words;
         self.entries += 1;
         self.frames += usize::from(words[1] & rx::EOP != 0);
     }
@@ -197,12 +223,15 @@ impl Batch {
     /// Makes the frame that starts at entry `first` one that is looked at closely, with `side` beside it.
     /// Returns the number of its entries.
     pub(crate) fn mark(&mut self, first: usize, side: Side) -> usize {
-        let end = first + run(&self.words[first..self.entries]);
-        for words in &mut self.words[first..end] {
+        let words = self.words.get_mut(first..self.entries).unwrap_or_default();
+        let entries = run(words);
+        for words in words.iter_mut().take(entries) {
             words[1] &= !rx::DD;
         }
-        self.side[first] = side;
-        end - first
+        if let Some(place) = self.side.get_mut(first) {
+            *place = side;
+        }
+        entries
     }
 
     /// Forgets the first `entries` entries, whose buffers have gone elsewhere and made up `frames` frames.
@@ -218,9 +247,10 @@ impl Batch {
 
     #[cold]
     fn shift(&mut self, entries: usize, frames: usize) {
-        self.index.copy_within(entries..self.entries, 0);
-        self.words.copy_within(entries..self.entries, 0);
-        self.side.copy_within(entries..self.entries, 0);
+        let end = self.entries;
+        shift_down(self.index.get_mut(..end).unwrap_or_default(), entries);
+        shift_down(self.words.get_mut(..end).unwrap_or_default(), entries);
+        shift_down(self.side.get_mut(..end).unwrap_or_default(), entries);
         self.entries -= entries;
         self.frames -= frames;
     }

@@ -261,6 +261,17 @@ impl DescRing {
         }
     }
 
+    /// The slot `distance` after `slot`, round the ring's end; neither is more than the ring has.
+    #[inline]
+    pub(crate) const fn after(&self, slot: usize, distance: usize) -> usize {
+        let next = slot + distance;
+        if next < self.size() {
+            next
+        } else {
+            next - self.size()
+        }
+    }
+
     /// Zeroes every descriptor, so that no completion of an earlier life is taken for one of this.
     pub(crate) fn clear(&self) {
         for slot in 0..self.size() {

@@ -1,5 +1,6 @@
 //! An array that starts on a cache line.
 
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
 /// Plain numbers, of which every bit pattern is a value.
@@ -58,6 +59,22 @@ pub(crate) fn window<T>(slice: &[T], at: usize, len: usize) -> &[T] {
 #[inline]
 pub(crate) fn window_mut<T>(slice: &mut [T], at: usize, len: usize) -> &mut [T] {
     &mut slice[at..][..len]
+}
+
+/// Moves elements to the front of `slice`, over the first `by` of them.
+pub(crate) fn shift_down<T: Copy>(slice: &mut [T], by: usize) {
+    let cells = Cell::from_mut(slice).as_slice_of_cells();
+    for (to, from) in cells.iter().zip(cells.iter().skip(by)) {
+        to.set(from.get());
+    }
+}
+
+/// Moves elements to the end of `slice`, over the last `by` of them.
+pub(crate) fn shift_up<T: Copy>(slice: &mut [T], by: usize) {
+    let cells = Cell::from_mut(slice).as_slice_of_cells();
+    for (to, from) in cells.iter().rev().zip(cells.iter().rev().skip(by)) {
+        to.set(from.get());
+    }
 }
 
 /// The `N` elements of `slice` from `at` on, where there are so many.

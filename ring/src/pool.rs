@@ -339,9 +339,12 @@ impl Shared {
             && let Some(Block(block)) = self.blocks.pop()
         {
             // Less room than a block: what does not fit goes back one by one.
-            taken = into.len().min(BLOCK);
-            into[..taken].copy_from_slice(&block[..taken]);
-            self.take_singles(&block[taken..]);
+            let mut rest = block.into_iter();
+            for (place, index) in into.iter_mut().zip(rest.by_ref()) {
+                *place = index;
+                taken += 1;
+            }
+            self.take_singles(rest.as_slice());
         }
         taken
     }

@@ -205,8 +205,9 @@ impl RxRing {
 
     /// Gives the card the buffer of `slot`.
     pub(crate) fn post(&self, slot: usize) {
-        let iova = self.pool.0.iova(self.slots[slot]);
-        self.ring.store(slot, iova.0, 0);
+        if let Some(index) = self.slots.get(slot) {
+            self.ring.store(slot, self.pool.0.iova(*index).0, 0);
+        }
     }
 
     /// Whether a completion is waiting: the look after arming an interrupt.
@@ -288,10 +289,8 @@ impl RxRing {
         }
         let frames = self.take_round(batch, limit, take);
         if self.prefetch {
-            self.pool
-                .0
-                .view()
-                .prefetch(&batch.index[batch.entries - frames..batch.entries]);
+            let taken = batch.index.get(batch.entries - frames..batch.entries);
+            self.pool.0.view().prefetch(taken.unwrap_or_default());
         }
         if frames < limit && self.has_next() {
             return frames + self.receive_slowly(batch, most - frames);
@@ -425,14 +424,18 @@ impl RxRing {
                 self.stats.no_buffers.add(1);
                 return false;
             };
-            let index = std::mem::replace(&mut self.slots[self.next], fresh);
-            self.pieces.keep(index, words);
+            let Some(slot) = self.slots.get_mut(self.next) else {
+                batch.give_back(&[fresh]);
+                return false;
+            };
+            self.pieces
+                .keep(std::mem::replace(slot, fresh), words, batch);
         } else {
             // A dropped piece's buffer stays where it is.
             self.pieces.drop_held(batch);
         }
         self.post(self.next);
-        self.next = (self.next + 1) % self.ring.size();
+        self.next = self.ring.after(self.next, 1);
         self.posted -= 1;
         true
     }

@@ -399,9 +399,10 @@ impl TxRing {
             } else {
                 self.next
             } - 1;
-            match last {
-                Some(word1) => self.ring.store_second(slot, word1 | tx::RS),
-                None => self.ask(slot, batch.words[entry - 1]),
+            match (last, batch.words.get(entry.wrapping_sub(1))) {
+                (Some(word1), _) => self.ring.store_second(slot, word1 | tx::RS),
+                (None, Some(words)) => self.ask(slot, *words),
+                (None, None) => {}
             }
             self.doorbell.ring(self.next as u32);
         }

@@ -187,9 +187,7 @@ impl Iterator for DrainPackets<'_> {
 impl Drop for DrainPackets<'_> {
     fn drop(&mut self) {
         let Self { batch, next, end } = self;
-        let head = batch.head + *next - *end;
-        batch.free[head..batch.head].copy_from_slice(&batch.index[*next..*end]);
-        batch.head = head;
+        batch.free_entries(*next, *end);
         batch.trim();
     }
 }

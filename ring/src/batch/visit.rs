@@ -6,6 +6,7 @@ use std::fmt;
 use super::Batch;
 use crate::desc::{Dialect, rx};
 use crate::frame::{Side, is_plain, run};
+use crate::lines::shift_down;
 use crate::pool::View;
 use crate::{Frame, FrameMut};
 
@@ -17,9 +18,9 @@ impl Batch {
         Frames {
             memory: self.pool.0.view(),
             dialect: self.dialect,
-            index: &self.index[..self.entries],
-            words: &self.words[..self.entries],
-            side: &self.side[..self.entries],
+            index: self.index.get(..self.entries).unwrap_or_default(),
+            words: self.words.get(..self.entries).unwrap_or_default(),
+            side: self.side.get(..self.entries).unwrap_or_default(),
         }
     }
 
@@ -34,7 +35,7 @@ impl Batch {
     /// Whether all frames are plain.
     #[inline]
     pub(super) fn all_plain(&self) -> bool {
-        let words = &self.words[..self.entries];
+        let words = self.words.get(..self.entries).unwrap_or_default();
         is_plain(words.iter().fold(rx::PLAIN, |all, words| all & words[1]))
     }
 
@@ -46,9 +47,9 @@ impl Batch {
             memory: self.pool.0.view(),
             dialect: self.dialect,
             plain,
-            index: &self.index[..entries],
-            words: Cell::from_mut(&mut self.words[..entries]).as_slice_of_cells(),
-            side: Cell::from_mut(&mut self.side[..entries]).as_slice_of_cells(),
+            index: self.index.get(..entries).unwrap_or_default(),
+            words: cells(self.words.get_mut(..entries)),
+            side: cells(self.side.get_mut(..entries)),
             next: 0,
         }
     }
@@ -94,7 +95,7 @@ impl Batch {
     /// Drops the frame that starts at entry `refused`, and those after it for which `keep` does not speak.
     #[inline]
     fn sift(&mut self, refused: usize, mut keep: impl FnMut(&mut FrameMut<'_>) -> bool) {
-        let before = Self::count(&self.words[..refused]);
+        let before = Self::count(self.words.get(..refused).unwrap_or_default());
         let mut sieve = Sieve {
             end: std::mem::replace(&mut self.entries, refused),
             from: refused,
@@ -104,16 +105,14 @@ impl Batch {
         let mut keeps = false;
         while sieve.from < sieve.end {
             let Sieve { batch, from, end } = &mut sieve;
-            let next = *from + run(&batch.words[*from..*end]);
+            let next = *from + run(batch.words.get(*from..*end).unwrap_or_default()).max(1);
             if *from > refused {
                 keeps = batch.frame_mut(*from, next).as_mut().is_some_and(&mut keep);
             }
             if keeps {
                 batch.keep(*from, next);
             } else {
-                let head = batch.head + *from - next;
-                batch.free[head..batch.head].copy_from_slice(&batch.index[*from..next]);
-                batch.head = head;
+                batch.free_entries(*from, next);
             }
             *from = next;
         }
@@ -143,13 +142,21 @@ impl Batch {
     #[inline]
     fn keep(&mut self, from: usize, to: usize) {
         if from != self.entries {
-            self.index.copy_within(from..to, self.entries);
-            self.words.copy_within(from..to, self.entries);
-            self.side[self.entries] = self.side[from];
+            let (at, by) = (self.entries, from.saturating_sub(self.entries));
+            shift_down(self.index.get_mut(at..to).unwrap_or_default(), by);
+            shift_down(self.words.get_mut(at..to).unwrap_or_default(), by);
+            let side = self.side.get(from).copied();
+            if let (Some(place), Some(side)) = (self.side.get_mut(at), side) {
+                *place = side;
+            }
         }
         self.entries += to - from;
         self.frames += 1;
     }
+}
+
+fn cells<T>(slice: Option<&mut [T]>) -> &[Cell<T>] {
+    Cell::from_mut(slice.unwrap_or_default()).as_slice_of_cells()
 }
 
 /// Iterator over a batch's frames.
@@ -237,7 +244,8 @@ impl Drop for Sieve<'_> {
     fn drop(&mut self) {
         // Only after a panic is there anything left: keep it.
         while self.from < self.end {
-            let next = self.from + run(&self.batch.words[self.from..self.end]);
+            let words = self.batch.words.get(self.from..self.end);
+            let next = self.from + run(words.unwrap_or_default()).max(1);
             self.batch.keep(self.from, next);
             self.from = next;
         }

@@ -127,8 +127,12 @@ impl Pieces {
         }
     }
 
-    /// Adds a piece.
-    pub(super) fn keep(&mut self, index: u32, words: [u64; 2]) {
+    /// Adds a piece, which [`wants`](Self::wants) has seen to that there is room for.
+    pub(super) fn keep(&mut self, index: u32, words: [u64; 2], batch: &mut Batch) {
+        if self.held.len() >= self.held.capacity() {
+            debug_assert!(false, "a piece too many");
+            return batch.give_back(&[index]);
+        }
         self.bytes += seg_len(words[1]);
         self.whole = words[1] & rx::EOP != 0;
         self.held.push((index, words));

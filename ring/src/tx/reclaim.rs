@@ -43,8 +43,10 @@ impl Marks {
 
     /// Sets a bit that no slot in flight can have set before.
     fn set(&mut self, slot: usize, bit: usize) {
-        self.blocks[slot / REPORT] |= 1 << bit;
-        self.set += 1;
+        if let Some(block) = self.blocks.get_mut(slot / REPORT) {
+            *block |= 1 << bit;
+            self.set += 1;
+        }
     }
 
     /// Whether everything in flight is as usual.
@@ -53,14 +55,20 @@ impl Marks {
         self.set == 0
     }
 
+    fn word(&self, block: usize) -> u64 {
+        self.blocks.get(block).copied().unwrap_or(0)
+    }
+
     fn has_odd(&self, block: usize) -> bool {
-        self.blocks[block] >> REPORT != 0
+        self.word(block) >> REPORT != 0
     }
 
     /// Forgets `count` slots from `slot` on, all in one block.
     fn forget(&mut self, slot: usize, count: usize) {
         let bits = ((1u64 << count) - 1) << (slot % REPORT);
-        let block = &mut self.blocks[slot / REPORT];
+        let Some(block) = self.blocks.get_mut(slot / REPORT) else {
+            return;
+        };
         self.odd -= (*block >> REPORT & bits).count_ones() as usize;
         let bits = bits | bits << REPORT;
         self.set -= (*block & bits).count_ones() as usize;
@@ -162,7 +170,7 @@ impl TxRing {
     /// Releases everything up to the last slot in flight that has reported.
     pub(super) fn reclaim_reported(&mut self, mut take: impl FnMut(&[u32])) {
         while let Some(distance) = self.next_report() {
-            let slot = (self.clean + distance) % self.ring.size();
+            let slot = self.ring.after(self.clean, distance);
             if self.ring.done_word(slot) & tx::DD == 0 {
                 break;
             }
@@ -174,7 +182,7 @@ impl TxRing {
     #[must_use]
     pub fn has_work(&self) -> bool {
         self.next_report().is_some_and(|distance| {
-            let slot = (self.clean + distance) % self.ring.size();
+            let slot = self.ring.after(self.clean, distance);
             self.ring.done_word(slot) & tx::DD != 0
         })
     }
@@ -187,13 +195,13 @@ impl TxRing {
 
     /// How far from `clean` the next slot is whose report is looked at.
     fn next_report(&self) -> Option<usize> {
-        let (size, used) = (self.ring.size(), self.used());
+        let used = self.used();
         let mut distance = 0;
         while distance < used {
-            let slot = (self.clean + distance) % size;
+            let slot = self.ring.after(self.clean, distance);
             let block = slot / REPORT;
             let last = self.block_end(slot) - 1;
-            let word = self.marks.blocks[block];
+            let word = self.marks.word(block);
             let end = 1 << (last % REPORT);
             let reports = word as u32 | end & !((word >> REPORT) as u32);
             let ahead = reports >> (slot % REPORT);
@@ -207,8 +215,8 @@ impl TxRing {
             distance += last - slot + 1;
         }
         // The last slot in flight, unless that is the context of frames yet to come.
-        let last = (self.clean + used.checked_sub(1)?) % size;
-        let odd = self.marks.blocks[last / REPORT] >> (last % REPORT + REPORT) & 1 == 1;
+        let last = self.ring.after(self.clean, used.checked_sub(1)?);
+        let odd = self.marks.word(last / REPORT) >> (last % REPORT + REPORT) & 1 == 1;
         (!odd).then_some(used - 1)
     }
 
@@ -219,7 +227,10 @@ impl TxRing {
             let block = self.clean / REPORT;
             let end = self.block_end(self.clean);
             let some = left.min(end - self.clean);
-            let slots = &self.slots[self.clean..self.clean + some];
+            let slots = self
+                .slots
+                .get(self.clean..self.clean + some)
+                .unwrap_or_default();
             if self.marks.has_odd(block) {
                 for slot in slots.iter().filter(|slot| **slot != NO_BUFFER) {
                     take(&[*slot]);
@@ -228,7 +239,7 @@ impl TxRing {
                 take(slots);
             }
             self.marks.forget(self.clean, some);
-            self.clean = (self.clean + some) % self.ring.size();
+            self.clean = self.ring.after(self.clean, some);
             self.free += some;
             left -= some;
         }

@@ -54,6 +54,8 @@ impl Refusal {
 
 /// A frame that may be sent, looked at closely.
 struct Checked {
+    /// Its first buffer.
+    index: u32,
     segments: usize,
     side: Side,
     /// Bytes from the first buffer's start to the data.
@@ -90,16 +92,12 @@ impl TxRing {
         }
         let len = frame.first + frame.pad;
         // SAFETY: the batch owns the entry's index until the ring takes it below, and lends nothing of it meanwhile.
-        let bytes = unsafe {
-            self.pool
-                .0
-                .view()
-                .slice(batch.index[entry], frame.head, len)
-        };
-        let (data, padding) = bytes.split_at_mut(frame.first.min(bytes.len()));
-        padding.fill(0);
-        if wanted {
-            offload.prepare(data, frame.total);
+        let bytes = unsafe { self.pool.0.view().slice(frame.index, frame.head, len) };
+        if let Some((data, padding)) = bytes.split_at_mut_checked(frame.first) {
+            padding.fill(0);
+            if wanted {
+                offload.prepare(data, frame.total);
+            }
         }
         let headers = if offload.tso_mss.is_some() {
             offload.headers()
@@ -113,13 +111,14 @@ impl TxRing {
         }
         let mut iova_shift = i64::from(frame.side.shift).cast_unsigned();
         let mut word1 = 0;
-        let last = entry + frame.segments - 1;
-        for at in entry..=last {
-            let (index, len) = (batch.index[at], seg_len(batch.words[at][1]) + frame.pad);
+        let entries = batch.index.iter().zip(batch.words.iter());
+        let entries = entries.skip(entry).take(frame.segments);
+        for (left, (&index, words)) in (0..frame.segments).rev().zip(entries) {
+            let len = seg_len(words[1]) + frame.pad;
             let iova = self.pool.0.iova(index).offset(iova_shift);
             word1 = bits | len as u64;
             let slot = self.next;
-            if at == last {
+            if left == 0 {
                 word1 |= tx::EOP;
                 // The end of the first slot's block reports, or the end of what has come to lie across it.
                 if first_slot + slots >= block_end {
@@ -140,13 +139,20 @@ impl TxRing {
     }
 
     fn check(&self, batch: &Batch, entry: usize) -> Result<Checked, Refusal> {
-        let words = &batch.words[entry..batch.entries];
+        let words = batch.words.get(entry..batch.entries).unwrap_or_default();
         let segments = run(words);
-        let words = &words[..segments];
-        let total: usize = words.iter().map(|words| seg_len(words[1])).sum();
-        let first = seg_len(words[0][1]);
-        let side = if words[0][1] & rx::DD == 0 {
-            batch.side[entry]
+        let lengths = words.iter().take(segments).map(|words| seg_len(words[1]));
+        let total: usize = lengths.sum();
+        // There is an entry: the caller has one left to send.
+        let (Some([_, word1]), Some(&index)) = (words.first(), batch.index.get(entry)) else {
+            return Err(Refusal::TooShort {
+                len: 0,
+                min: MIN_FRAME,
+            });
+        };
+        let first = seg_len(*word1);
+        let side = if word1 & rx::DD == 0 {
+            batch.side.get(entry).copied().unwrap_or_default()
         } else {
             Side::default()
         };
@@ -174,6 +180,7 @@ impl TxRing {
             return Err(Refusal::TooShort { len: total, min });
         }
         Ok(Checked {
+            index,
             segments,
             side,
             head,
@@ -199,8 +206,10 @@ impl TxRing {
     }
 
     pub(super) fn put_context(&mut self, number: usize, context: (u64, u64)) {
-        self.contexts.held[number] = Some(context);
-        self.contexts.victim = 1 - number;
+        if let Some(held) = self.contexts.held.get_mut(number) {
+            *held = Some(context);
+        }
+        self.contexts.victim = usize::from(number == 0);
         self.stats.contexts.add(1);
         self.marks.set_odd(self.next);
         let (word0, word1) = context;
@@ -209,9 +218,11 @@ impl TxRing {
 
     /// Writes one descriptor, any kind.
     fn write(&mut self, index: u32, word0: u64, word1: u64) {
-        self.slots[self.next] = index;
+        if let Some(slot) = self.slots.get_mut(self.next) {
+            *slot = index;
+        }
         self.ring.store(self.next, word0, word1);
-        self.next = (self.next + 1) % self.ring.size();
+        self.next = self.ring.after(self.next, 1);
         self.free -= 1;
     }
 }
