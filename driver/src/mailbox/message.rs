@@ -38,7 +38,7 @@ impl Request {
         Self {
             name,
             words,
-            len: (body.len() + 1).min(WORDS),
+            len: body.len().saturating_add(1).min(WORDS),
             reply_len: reply_len.clamp(1, WORDS),
         }
     }

@@ -10,7 +10,8 @@
         clippy::expect_used,
         clippy::panic,
         clippy::unreachable,
-        clippy::indexing_slicing
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
     )
 )]
 
@@ -334,7 +335,7 @@ impl Mailbox {
             if reply.word0().answers(request.kind()) {
                 return Ok(Answer::Reply(reply));
             }
-            *foreign += 1;
+            *foreign = foreign.saturating_add(1);
             if reply.word0().answers_overwritten() {
                 return Ok(Answer::Overwritten);
             }

@@ -1,5 +1,7 @@
 //! Frames that are not plain: put together from several descriptors, or judged and dropped.
 
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
 use crate::batch::Batch;
 use crate::desc::{Dialect, rx};
 use crate::frame::{MIN_FRAME, Side};
@@ -43,7 +45,8 @@ impl Pieces {
 
     pub(super) fn set_max_frame(&mut self, bytes: u32) {
         self.max_frame = (bytes as usize).max(MIN_FRAME);
-        self.max_segments = (self.max_frame.div_ceil(self.buffer) + 1).min(MAX_SEGMENTS);
+        let full = self.max_frame.div_ceil(self.buffer);
+        self.max_segments = full.saturating_add(1).min(MAX_SEGMENTS);
     }
 
     /// Whether the next completion belongs to a frame already begun.
@@ -75,7 +78,7 @@ impl Pieces {
         for (index, words) in self.held.drain(..) {
             batch.push_entry(index, words);
         }
-        if batch.entries - first > 1 {
+        if batch.entries.saturating_sub(first) > 1 {
             batch.mark(first, Side::default());
         }
         self.bytes = 0;
@@ -99,7 +102,7 @@ impl Pieces {
 
     fn objection<'a>(&self, word1: u64, eop: bool, stats: &'a RxStats) -> Option<&'a Counter> {
         let len = seg_len(word1);
-        let total = self.bytes + len;
+        let total = self.bytes.saturating_add(len);
         if eop && word1 & self.dialect.rx_errors() != 0 {
             self.count_errors(word1, stats);
             Some(&stats.card_error)
@@ -107,7 +110,7 @@ impl Pieces {
             Some(&stats.bad_len)
         } else if total > self.max_frame {
             Some(&stats.too_long)
-        } else if !eop && self.held.len() + 1 >= self.max_segments {
+        } else if !eop && self.held.len() >= self.max_segments.saturating_sub(1) {
             Some(&stats.too_many_segments)
         } else {
             None
@@ -133,7 +136,7 @@ impl Pieces {
             debug_assert!(false, "a piece too many");
             return batch.give_back(&[index]);
         }
-        self.bytes += seg_len(words[1]);
+        self.bytes = self.bytes.saturating_add(seg_len(words[1]));
         self.whole = words[1] & rx::EOP != 0;
         self.held.push((index, words));
     }
