@@ -312,7 +312,8 @@ fn traffic(bed: &Bed, command: &str) -> Child {
         "stats" => &["stats", "--device", &ours, "--metrics", "127.0.0.1:0"],
         other => &[other, "--device", &ours, "--json"],
     };
-    let child = spawn(words);
+    // Whoever runs the tests may have had hang-ups ignored, and that is inherited.
+    let child = in_shell("exec env --default-signal=HUP \"$@\"", words);
     bed.wait_for(1);
     child
 }

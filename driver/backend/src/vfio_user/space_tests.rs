@@ -1,4 +1,4 @@
-use super::super::server::Server;
+use super::super::server::{Device, Peer, Request, Server};
 use super::super::{UserOptions, connect_in};
 use super::*;
 use vfnic_hw::{PciError, PciFunction};
@@ -65,4 +65,29 @@ fn d61_d64_config_space_has_an_end_and_a_bar_is_one_however_often_it_is_asked_fo
     drop(function);
     drop(server);
     assert_eq!(other.read32(0x20), u32::MAX);
+}
+
+#[test]
+fn a_server_that_cannot_reset_and_knows_of_no_errors_is_opened_quiet() {
+    // DEVICE_GET_INFO: no reset among the flags, and kinds of interrupts up to MSI-X.
+    let info: Vec<u8> = [16u32, 2, 9, 3].map(u32::to_ne_bytes).concat();
+    let whim = move |peer: &mut Peer, _: &mut Device, request: &Request| {
+        let mine = request.command == 4;
+        if mine {
+            peer.reply(request, &info);
+        }
+        mine
+    };
+    let server = Server::start(1, Box::new(whim));
+    let function = opened(&server, &UserSpace::new());
+    assert_eq!(function.vector_count(), 3);
+    assert!(function.error_event().is_none() && function.request_event().is_none());
+    let error = function.reset().unwrap_err();
+    assert!(
+        matches!(&error, PciError::Unsupported { what, .. } if what == "a reset"),
+        "{error}"
+    );
+    let device = server.device.lock().unwrap();
+    assert_eq!(device.resets, 0);
+    assert_eq!(device.config[4] & 4, 0, "bus mastering");
 }
