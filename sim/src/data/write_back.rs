@@ -271,6 +271,7 @@ mod tests {
         assert!(take(&mut held, 11, 4, 100).is_empty());
         assert_eq!(held.due(4, 100), Some(110));
         held.push(12, numbered(3));
+        assert_eq!(held.due(4, 100), Some(0), "the burst is full");
         assert_eq!(take(&mut held, 12, 4, 100), [0, 1, 2, 3]);
         held.push(20, numbered(4));
         assert!(take(&mut held, 119, 4, 100).is_empty());
@@ -289,6 +290,13 @@ mod tests {
         assert_eq!(take(&mut held, 30, 1, 0), [9]);
         assert_eq!(take(&mut held, 50, 1, 0), [1]);
         assert!(!held.must_queue(50));
+    }
+
+    #[test]
+    fn so_many_may_be_late_and_no_more() {
+        let mut held = Held::default();
+        let late = (0..).take_while(|&n| held.push_late(n, numbered(n)));
+        assert_eq!(late.count(), LATE);
     }
 
     #[test]

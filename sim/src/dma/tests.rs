@@ -1,5 +1,7 @@
 //! The last checks before bytes are moved by address: every place at and around both ends.
 
+use vfnic_ring::{HeapDma, Iova};
+
 use super::*;
 
 /// Around and in the 32 bytes from 16 on.
@@ -47,4 +49,31 @@ fn copies_of_a_known_size_stay_inside() {
     stores::<16>();
     stores::<32>();
     stores::<33>();
+}
+
+/// A space in which only the last addresses there are lead anywhere.
+#[derive(Debug)]
+struct Last(Mapping);
+
+impl Translate for Last {
+    fn generation(&self) -> u64 {
+        1
+    }
+    fn lookup(&self, iova: u64) -> Option<Mapping> {
+        (iova >= self.0.iova()).then(|| self.0.clone())
+    }
+}
+
+#[test]
+fn an_access_may_end_where_the_addresses_do_and_not_beyond() {
+    let start = u64::MAX - 4095;
+    let memory = HeapDma::new(4096, Iova(start)).expect("memory");
+    let space = Last(Mapping::new(start, Arc::new(memory)));
+    let mut windows = Windows::default();
+    assert!(windows.write(&space, start + 4000, &[7; 96]));
+    let mut got = Vec::new();
+    assert!(windows.read(&space, start + 4000, 96, &mut got));
+    assert_eq!(got, [7; 96]);
+    assert!(!windows.write(&space, start + 4000, &[8; 97]));
+    assert!(!windows.read(&space, start + 4000, 97, &mut got));
 }

@@ -280,3 +280,20 @@ fn link_down_stops_the_engines_and_up_again_starts_them() {
     rig.send(0, &remote);
     assert_eq!(wire.left(), [remote]);
 }
+
+#[test]
+fn a_frame_may_take_all_the_descriptors_there_are_and_no_more() {
+    for (posted, arrives) in [(4, false), (5, true)] {
+        let mut rig = Rig::new(Model::I82599, 2);
+        rig.path.filters_mut().set_max_frame(9728);
+        let rx = rig.path.rx(1, 0).expect("a queue");
+        rx.tail_word().store(posted);
+        // Five buffers of 2 KiB.
+        rig.send(0, &frame(mac(1), mac(0), 9000));
+        let stats = rig.path.stats(1).expect("a function");
+        let counted = (stats.delivered, stats.drops.total());
+        assert_eq!(counted, if arrives { (1, 0) } else { (0, 1) }, "{posted}");
+        assert_eq!(rig.got(1, 0).len(), if arrives { 5 } else { 0 });
+        rig.assert_quiet();
+    }
+}

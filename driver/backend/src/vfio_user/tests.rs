@@ -248,29 +248,32 @@ fn sealed(seals: SealFlags, len: u64) -> OwnedFd {
 #[test]
 fn a_sealed_file_is_mapped_and_nothing_else_is() {
     let cases = [
-        (SealFlags::SHRINK, 0x4000, true),
-        (SealFlags::empty(), 0x4000, false),
+        (SealFlags::SHRINK, 0x4000, 0x1000, true),
+        (SealFlags::empty(), 0x4000, 0x1000, false),
         // The file ends with the area, and before it.
-        (SealFlags::SHRINK, 0x3000, true),
-        (SealFlags::SHRINK, 0x2fff, false),
-        (SealFlags::SHRINK, 0x2000, false),
+        (SealFlags::SHRINK, 0x3000, 0x1000, true),
+        (SealFlags::SHRINK, 0x2fff, 0x1000, false),
+        (SealFlags::SHRINK, 0x2000, 0x1000, false),
+        // The region likewise: it has 16 KiB.
+        (SealFlags::SHRINK, 0x8000, 0x2000, true),
+        (SealFlags::SHRINK, 0x8000, 0x3000, false),
     ];
-    for (seals, len, mapped) in cases {
+    for (seals, len, start, mapped) in cases {
         let server = sensible();
         let file = File::from(sealed(seals, len));
         let offer = OwnedFd::from(file.try_clone().unwrap());
-        server.device.lock().unwrap().offer = Some((offer, 0x1000, 0x2000));
+        server.device.lock().unwrap().offer = Some((offer, u64::from(start), 0x2000));
         let function = open(&server);
         let bar = function.bar(0).unwrap();
-        bar.write32(0x1010, 5);
+        bar.write32(start + 0x10, 5);
         bar.write32(0x10, 6);
-        bar.doorbell(0x1018).unwrap().ring(7);
-        assert_eq!((bar.read32(0x1010), bar.read32(0x10)), (5, 6));
+        bar.doorbell(start + 0x18).unwrap().ring(7);
+        assert_eq!((bar.read32(start + 0x10), bar.read32(0x10)), (5, 6));
         let registers = server.device.lock().unwrap().registers.clone();
-        assert_eq!(registers.contains_key(&0x1018), !mapped);
+        assert_eq!(registers.contains_key(&u64::from(start + 0x18)), !mapped);
         assert!(registers.contains_key(&0x10));
         let mut word = [0; 4];
-        let _ = file.read_exact_at(&mut word, 0x1018);
+        let _ = file.read_exact_at(&mut word, u64::from(start + 0x18));
         assert_eq!(word[0] == 7, mapped);
     }
 }
