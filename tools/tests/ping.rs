@@ -1,6 +1,7 @@
 //! `vfnic ping` against the same small stack on another VF of the same simulated card.
 
-use std::process::ExitCode;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -79,4 +80,33 @@ fn echo_is_answered_in_every_mode_and_silence_is_a_failure() {
         assert_eq!(silent, ExitCode::from(1));
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_signal_ends_it_with_the_sum() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_vfnic"))
+        .args(["ping", "--device", "sim:x540/0", "10.0.2.77"])
+        .args([
+            "--timeout",
+            "50ms",
+            "--interval",
+            "10ms",
+            "--count",
+            "1000000",
+        ])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let first = lines.next().expect("it says how it goes").expect("text");
+    assert!(first.contains("no answer"), "{first}");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let last = lines.map(|line| line.expect("text")).last();
+    assert!(
+        last.as_deref()
+            .is_some_and(|sum| sum.ends_with("sent, 0 answered")),
+        "{last:?}"
+    );
+    assert_eq!(child.wait().expect("it ends").code(), Some(1));
 }

@@ -17,6 +17,7 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, Icmpv4Packet, Icmpv4Repr, 
 use vfnic::{Poller, Port, PortConfig, QueuePair};
 
 use super::probe::wait_for_link;
+use crate::apps::Stop;
 use crate::args::{OneVf, Waiting, duration};
 use crate::cli::Outcome;
 use crate::confine::{self, Keep};
@@ -61,6 +62,8 @@ Examples:
   vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 192.0.2.1
   vfnic ping --device 0000:31:10.1 --address 192.0.2.9/24 --gateway 192.0.2.1 198.51.100.7 --count 3
   vfnic ping --device 0000:31:10.1 --dhcp
+
+A first Ctrl-C, or SIGTERM, ends it with the sum.
 
 Exit status 0 when at least one request was answered.";
 
@@ -112,6 +115,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         .settle(&args, &port, plan)
         .and_then(|()| ping.run(&args, &port));
     let (summary, net) = (ping.summary.clone(), ping.net);
+    let stopped = ping.is_stopped();
     drop(ping);
     port.close()?;
     result?;
@@ -121,6 +125,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         output::line(&summary)?;
     }
     match summary.answered {
+        0 if stopped => Ok(Outcome::Bad),
         0 => bail!("{}", summary.why(&net, args.timeout)),
         _ => Ok(Outcome::Good),
     }
@@ -159,6 +164,7 @@ struct Ping {
     net: Net,
     summary: Summary,
     quiet: bool,
+    stop: Stop,
 }
 
 impl Ping {
@@ -201,6 +207,7 @@ impl Ping {
             },
             summary: Summary::default(),
             quiet: args.vf.json,
+            stop: Stop::new(None)?,
         })
     }
 
@@ -247,6 +254,7 @@ impl Ping {
             let left = self.request(sequence)?;
             let answer = self.await_answer(port, sequence, left + args.timeout)?;
             match answer {
+                None if self.is_stopped() => return Ok(()),
                 Some(round_trip) => {
                     self.summary.answer(round_trip);
                     self.say(format_args!(
@@ -263,8 +271,16 @@ impl Ping {
             if number < args.count {
                 self.serve(port, left + args.interval, |_| false)?;
             }
+            if self.is_stopped() {
+                return Ok(());
+            }
         }
         Ok(())
+    }
+
+    /// Whether a signal has told it to end.
+    fn is_stopped(&self) -> bool {
+        self.stop.due().is_some()
     }
 
     /// A line on how it goes, where there is not to be one object only.
@@ -315,7 +331,8 @@ impl Ping {
         Ok(answered.then_some(round_trip))
     }
 
-    /// Serves the stack until `until`, or until a received ICMP packet is what `wanted` says. True in the latter case.
+    /// Serves the stack until `until`, or a signal, or until a received ICMP packet is what `wanted` says. True in the last
+    /// case.
     fn serve(
         &mut self,
         port: &Port,
@@ -335,7 +352,7 @@ impl Ping {
                 }
             }
             let time = Instant::now();
-            if time >= until {
+            if time >= until || self.is_stopped() {
                 return Ok(false);
             }
             if time >= control {

@@ -78,9 +78,13 @@ pub(super) fn lease(ping: &mut Ping, port: &Port) -> anyhow::Result<Lease> {
             };
         }
         let time = Instant::now();
+        let sent = || port.stats().get("tx0_packets").unwrap_or(0);
+        if ping.is_stopped() {
+            let sent = sent();
+            bail!("told to end before a DHCP server gave an address ({sent} questions)");
+        }
         if time >= start + PATIENCE {
-            let stats = port.stats();
-            let sent = stats.get("tx0_packets").unwrap_or(0);
+            let sent = sent();
             if let Err(error) = port.refresh_stats() {
                 log::debug!("{error}");
             }
