@@ -244,7 +244,7 @@ impl PortConfig {
         self
     }
 
-    /// How long opening may take in all, and starting. Default: 4.5 s.
+    /// How long opening may take in all, and starting. Giving up resets the device, which takes 100 ms more. Default: 4.5 s.
     #[must_use]
     pub const fn open_timeout(mut self, time: Duration) -> Self {
         self.open_timeout = time;
