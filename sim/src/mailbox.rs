@@ -52,6 +52,8 @@ pub(crate) struct Mailbox {
     pub(crate) vf_reset: bool,
     /// The VF has owned the memory since its last request: what it wrote was its to write.
     owned: bool,
+    /// A reset of the PF has taken the memory from the VF, which cannot know before it reads its register.
+    taken: bool,
 }
 
 impl Mailbox {
@@ -69,6 +71,7 @@ impl Mailbox {
         self.sts = false;
         self.ack = false;
         self.rstd = false;
+        self.taken = false;
         value
     }
 
@@ -92,6 +95,7 @@ impl Mailbox {
         } else if !self.pfu && grant {
             self.vfu = true;
             self.owned = true;
+            self.taken = false;
         }
         if value & REQ != 0 {
             self.request = true;
@@ -106,14 +110,14 @@ impl Mailbox {
         }
     }
 
-    /// Whether the VF may write the memory now.
+    /// Whether the VF may write the memory now, as far as it can know.
     pub(crate) const fn vf_owns(&self) -> bool {
-        self.vfu
+        self.vfu || self.taken
     }
 
-    /// Whether the VF has owned the memory since this was asked last.
+    /// Whether the VF has owned the memory since this was asked last, as far as it can know.
     pub(crate) fn take_owned(&mut self) -> bool {
-        std::mem::replace(&mut self.owned, self.vfu)
+        std::mem::replace(&mut self.owned, self.vfu) || self.taken
     }
 
     /// The PF asks for the memory; false while the VF has it.
@@ -141,6 +145,7 @@ impl Mailbox {
 
     /// A reset of the PF begins: signals and locks are lost, RSTI is set.
     pub(crate) const fn pf_reset(&mut self) {
+        self.taken |= self.vfu;
         self.vfu = false;
         self.pfu = false;
         self.sts = false;
@@ -192,6 +197,22 @@ mod tests {
         assert_eq!(mailbox.vf_read(), 0, "REQ reads 0 and VFU is gone");
         mailbox.vf_write(0xb0 | 0x8 | 0x40, true);
         assert_eq!(mailbox.vf_read(), 0, "bits 3 to 7 cannot be written");
+    }
+
+    #[test]
+    fn what_a_reset_takes_is_the_vfs_until_it_looks() {
+        let mut mailbox = Mailbox::default();
+        assert!(!mailbox.vf_owns());
+        mailbox.pf_reset();
+        assert!(!mailbox.vf_owns(), "it had nothing");
+        mailbox.vf_write(0x4, true);
+        assert_eq!(mailbox.vf_read() & 0x4, 0x4);
+        mailbox.pf_reset();
+        assert!(mailbox.vf_owns() && mailbox.pf_lock());
+        mailbox.vf_write(0x1, true);
+        assert!(mailbox.take_owned());
+        assert_eq!(mailbox.vf_read() & 0x4, 0);
+        assert!(!mailbox.vf_owns() && !mailbox.take_owned());
     }
 
     #[test]
