@@ -43,13 +43,22 @@ impl Batch {
     #[inline]
     fn frames_as(&mut self, plain: bool) -> FramesMut<'_> {
         let entries = self.entries;
+        // All or none, so that they are seen to be of one length: a frame costs one look at it then, not three.
+        let (index, words, side) = match (
+            self.index.get(..entries),
+            self.words.get_mut(..entries),
+            self.side.get_mut(..entries),
+        ) {
+            (Some(index), Some(words), Some(side)) => (index, words, side),
+            _ => Default::default(),
+        };
         FramesMut {
             memory: self.pool.0.view(),
             dialect: self.dialect,
             plain,
-            index: self.index.get(..entries).unwrap_or_default(),
-            words: cells(self.words.get_mut(..entries)),
-            side: cells(self.side.get_mut(..entries)),
+            index,
+            words: Cell::from_mut(words).as_slice_of_cells(),
+            side: Cell::from_mut(side).as_slice_of_cells(),
             next: 0,
         }
     }
@@ -153,10 +162,6 @@ impl Batch {
         self.entries += to - from;
         self.frames += 1;
     }
-}
-
-fn cells<T>(slice: Option<&mut [T]>) -> &[Cell<T>] {
-    Cell::from_mut(slice.unwrap_or_default()).as_slice_of_cells()
 }
 
 /// Iterator over a batch's frames.
