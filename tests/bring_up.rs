@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Station, card, frame, open};
-use vfnic::{Event, Link, MacOrigin, PortConfig, PortState};
+use vfnic::{Event, Link, MacAddr, MacOrigin, PortConfig, PortState};
 use vfnic_sim::Card;
 
 for_every_model! {
@@ -84,24 +84,30 @@ for_every_model! {
     fn opening_is_quick(model) {
         // Real time: a threaded card, which answers as fast as it can.
         let card = common::build(Card::builder(model).vfs(2).threaded());
-        let function = card.function(0).expect("free");
         let peer = Station::new(&card, 1, PortConfig::default());
-        let begin = Instant::now();
-        let port = vfnic::Port::from_function(function, PortConfig::default()).expect("opens");
-        let mut pairs = port.start().expect("starts");
-        let mut batch = port.batch(32);
-        batch
-            .push_bytes(&frame(peer.mac(), port.mac().0, 1, 60))
-            .expect("room");
-        assert_eq!(pairs[0].tx.send(&mut batch), Ok(1));
-        let took = begin.elapsed();
-        let begin = Instant::now();
-        drop((pairs, port));
-        let closing = begin.elapsed();
-        // The bars are 20 and 100 ms, and benches show them. Here nobody may have slept for a deadline.
-        assert!(took < Duration::from_secs(1), "{took:?} to the first frame");
-        assert!(closing < Duration::from_secs(1), "{closing:?} to close");
+        // The bar is 20 ms. A busy machine is slow now and then; what waits for a deadline is slow every time.
+        let times: Vec<_> = (0..5).map(|_| open_and_close(&card, peer.mac())).collect();
+        let (took, closing): (Vec<_>, Vec<_>) = times.into_iter().unzip();
+        assert!(took.iter().min() < Some(&Duration::from_millis(60)), "{took:?} to the first frame");
+        assert!(closing.iter().min() < Some(&Duration::from_millis(100)), "{closing:?} to close");
         drop(peer);
         card.assert_no_violations();
     }
+}
+
+/// How long a VF takes from nothing to its first frame, and back.
+fn open_and_close(card: &Card, to: MacAddr) -> (Duration, Duration) {
+    let function = card.function(0).expect("free");
+    let begin = Instant::now();
+    let port = vfnic::Port::from_function(function, PortConfig::default()).expect("opens");
+    let mut pairs = port.start().expect("starts");
+    let mut batch = port.batch(32);
+    batch
+        .push_bytes(&frame(to, port.mac().0, 1, 60))
+        .expect("room");
+    assert_eq!(pairs[0].tx.send(&mut batch), Ok(1));
+    let took = begin.elapsed();
+    let begin = Instant::now();
+    drop((pairs, port));
+    (took, begin.elapsed())
 }

@@ -132,8 +132,9 @@ fn an_idle_poller_sleeps_and_the_first_frame_wakes_it() {
         delays.push(delay);
     }
     delays.sort_unstable();
-    // The bar is 200 µs, and benches show it; whoever looks only now and then is later than this.
-    assert!(delays[10] < Duration::from_millis(5), "{delays:?}");
+    // The bar is 200 µs. A quarter of the times is not disturbed by neighbours of the test; whoever looks only now and then is
+    // late nearly every time.
+    assert!(delays[5] < Duration::from_millis(1), "{delays:?}");
     drop((poller, left, right));
     card.assert_no_violations();
 }
