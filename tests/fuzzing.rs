@@ -13,10 +13,14 @@
     reason = "libFuzzer's crate uses the rest of it"
 )]
 mod bodies;
+#[path = "../sim/tests/dice/mod.rs"]
+mod dice;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use dice::Dice;
 
 /// Pieces that texts are made of.
 const WORDS: [&str; 40] = [
@@ -62,43 +66,29 @@ const WORDS: [&str; 40] = [
     "\0",
 ];
 
-/// A small generator: the same for the same seed.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.roll() >> 16).unwrap_or(0) % bound.max(1)
-    }
-
     /// Bytes of all sorts, at most `longest`; now and then something saved with a few bytes changed.
     fn bytes(&mut self, saved: &[Vec<u8>], longest: usize, into: &mut Vec<u8>) {
         into.clear();
         let kind = self.roll() & 7;
         if kind < 3 && !saved.is_empty() {
-            into.extend_from_slice(&saved[self.below(saved.len())]);
-            for _ in 0..self.below(6) {
-                let (at, to) = (self.below(into.len() + 1), self.roll().to_le_bytes()[0]);
-                match self.below(3) {
+            into.extend_from_slice(&saved[self.index(saved.len())]);
+            for _ in 0..self.index(6) {
+                let (at, to) = (self.index(into.len() + 1), self.roll().to_le_bytes()[0]);
+                match self.index(3) {
                     0 if at < into.len() => into[at] = to,
                     1 => into.insert(at, to),
                     _ => into.truncate(at.max(1)),
                 }
             }
         } else if kind == 3 {
-            for _ in 0..self.below(12) {
-                into.extend_from_slice(WORDS[self.below(WORDS.len())].as_bytes());
+            for _ in 0..self.index(12) {
+                into.extend_from_slice(self.pick(&WORDS).as_bytes());
             }
         } else {
             // Short ones are the most: half of all have no more than an eighth of the length.
             let most = longest >> (self.roll() & 3);
-            let len = self.below(most + 1);
+            let len = self.index(most + 1);
             while into.len() < len {
                 let (bytes, mut choice) = (self.roll().to_le_bytes(), self.roll());
                 into.extend(bytes.map(|byte| {
@@ -176,7 +166,7 @@ fn fuzz(name: &str) {
     }
     let seconds = number("VFNIC_FUZZ_SECONDS");
     let seed = number("VFNIC_FUZZ_SEED").unwrap_or(1);
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::new(seed);
     let few = if target.stateful { 60 } else { 1500 };
     let begin = Instant::now();
     let (mut last, mut slowest) = (begin, Duration::ZERO);

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 mod common;
+#[path = "../sim/tests/dice/mod.rs"]
+mod dice;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::{Station, frame};
+use dice::Dice;
 use vfnic::{MacAddr, Port, PortConfig};
 use vfnic_hw::Model;
 use vfnic_sim::serve::{CardVf, Limits, Server};
@@ -166,20 +169,17 @@ fn h17_a_process_killed_at_any_moment_leaves_a_card_that_works() {
     let spec = format!("vfio-user:{}", bed.socket().display());
     let mut neighbour = Station::new(&bed.card, 1, PortConfig::default());
     assert!(wait(&mut neighbour, |station| station.port.link().is_up()));
-    let (mut dice, mut in_traffic) = (0x2545_f491_4f6c_dd1d_u64, 0);
+    let (mut dice, mut in_traffic) = (Dice::new(1), 0);
     for kill in 0..kills {
-        dice ^= dice << 13;
-        dice ^= dice >> 7;
-        dice ^= dice << 17;
         neighbour.receive();
         let mut child = bed.child();
         // Half of them while they open and configure, half in full traffic.
         if kill % 2 == 0 {
-            std::thread::sleep(Duration::from_micros(dice % 40_000));
+            std::thread::sleep(Duration::from_micros(dice.below(40_000)));
         } else {
             let came = wait(&mut neighbour, |station| !station.receive().is_empty());
             assert!(came, "kill {kill}: the child sends nothing");
-            std::thread::sleep(Duration::from_micros(dice % 3_000));
+            std::thread::sleep(Duration::from_micros(dice.below(3_000)));
         }
         let memory = shared(&child);
         if kill % 2 == 1 {

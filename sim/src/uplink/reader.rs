@@ -13,13 +13,15 @@ use vfnic_hw::Event;
 use super::peer::Pipe;
 
 /// Frames held for the card; the host's stack or the other card waits or drops beyond that.
-pub(super) const HELD: usize = 1024;
+const HELD: usize = 1024;
 
 /// Longest frame taken from outside, in bytes.
 const LONGEST: usize = 16_384;
 
-/// A thread that reads frames from a file descriptor into a pipe, so that a sleeping card can be woken.
+/// A file descriptor with a thread that reads frames from it ahead of the card, so that a sleeping card can be woken.
 pub(super) struct Reader {
+    fd: Arc<OwnedFd>,
+    arrived: Arc<Pipe>,
     stop: Event,
     thread: Option<JoinHandle<()>>,
 }
@@ -32,16 +34,30 @@ impl fmt::Debug for Reader {
 
 impl Reader {
     /// Reads from `fd` until it is dropped or the other end closes.
-    pub(super) fn start(name: &str, fd: Arc<OwnedFd>, pipe: Arc<Pipe>) -> io::Result<Self> {
-        let stop = Event::new()?;
-        let told = stop.clone();
+    pub(super) fn start(name: &str, fd: OwnedFd) -> io::Result<Self> {
+        let (fd, arrived, stop) = (Arc::new(fd), Pipe::new(HELD), Event::new()?);
         let thread = std::thread::Builder::new()
             .name(format!("vfnic-{name}"))
-            .spawn(move || read(&fd, &told, &pipe))?;
+            .spawn({
+                let (fd, arrived, stop) = (Arc::clone(&fd), Arc::clone(&arrived), stop.clone());
+                move || read(&fd, &stop, &arrived)
+            })?;
         Ok(Self {
+            fd,
+            arrived,
             stop,
             thread: Some(thread),
         })
+    }
+
+    /// What it reads from, to be written to.
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
+    /// What has arrived.
+    pub(super) fn arrived(&self) -> &Pipe {
+        &self.arrived
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,19 +15,14 @@ use rustix::net::{
 };
 
 use super::Port;
-use super::peer::Pipe;
-use super::reader::{HELD, Reader};
+use super::reader::Reader;
 
 /// How long another end may be about to listen or to connect; it takes microseconds.
 const TURN: Duration = Duration::from_secs(2);
 
 /// A wire to a card in another process: a Unix socket that keeps frames apart. Whoever comes first listens.
 #[derive(Debug)]
-pub struct Socket {
-    fd: Arc<OwnedFd>,
-    arrived: Arc<Pipe>,
-    _reader: Reader,
-}
+pub struct Socket(Reader);
 
 impl Socket {
     /// Connects to the socket at `path`, or listens there and waits for the other end. A wire that leads nowhere yet is
@@ -68,19 +62,12 @@ impl Socket {
     ///
     /// When no thread or event is to be had.
     pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let fd = Arc::new(fd);
-        let arrived = Pipe::new(HELD);
-        let reader = Reader::start("wire", Arc::clone(&fd), Arc::clone(&arrived))?;
-        Ok(Self {
-            fd,
-            arrived,
-            _reader: reader,
-        })
+        Reader::start("wire", fd).map(Self)
     }
 
     /// Calls `wake` whenever a frame arrives; the first call counts. For a card, its notifier.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.arrived.set_waker(Box::new(wake));
+        self.0.arrived().set_waker(Box::new(wake));
     }
 }
 
@@ -137,20 +124,20 @@ fn lock(dir: &Path) -> io::Result<File> {
 impl Port for Socket {
     fn send(&mut self, frame: &[u8]) -> bool {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        matches!(send(self.fd.as_fd(), frame, flags), Ok(len) if len == frame.len())
+        matches!(send(self.0.fd(), frame, flags), Ok(len) if len == frame.len())
     }
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
-        self.arrived.pop(frame)
+        self.0.arrived().pop(frame)
     }
     fn has_frames(&mut self) -> bool {
-        !self.arrived.is_empty()
+        !self.0.arrived().is_empty()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Barrier;
     use std::sync::mpsc::channel;
+    use std::sync::{Arc, Barrier};
 
     use vfnic_hw::Event;
 

@@ -1,21 +1,14 @@
 //! The host's network stack behind a TAP interface.
 
 use std::io;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use super::Port;
-use super::peer::Pipe;
-use super::reader::{HELD, Reader};
+use super::reader::Reader;
 use crate::dma::open_tap;
 
 /// A TAP interface of the host: its real network stack on the other end of the wire, or on the PF's own port.
 #[derive(Debug)]
-pub struct Tap {
-    fd: Arc<OwnedFd>,
-    arrived: Arc<Pipe>,
-    _reader: Reader,
-}
+pub struct Tap(Reader);
 
 impl Tap {
     /// Attaches to the TAP interface `name`, made for as long as this lives if it does not exist. It still has to be
@@ -26,31 +19,24 @@ impl Tap {
     /// What the system says: no `/dev/net/tun`, no permission (CAP_NET_ADMIN, or the owner of an existing interface), or
     /// a name that is in use or too long.
     pub fn open(name: &str) -> io::Result<Self> {
-        let fd = Arc::new(open_tap(name)?);
-        let arrived = Pipe::new(HELD);
-        let reader = Reader::start("tap", Arc::clone(&fd), Arc::clone(&arrived))?;
-        Ok(Self {
-            fd,
-            arrived,
-            _reader: reader,
-        })
+        Reader::start("tap", open_tap(name)?).map(Self)
     }
 
     /// Calls `wake` whenever a frame arrives; the first call counts. For a card, its notifier.
     pub fn wake_with(&self, wake: impl Fn() + Send + Sync + 'static) {
-        self.arrived.set_waker(Box::new(wake));
+        self.0.arrived().set_waker(Box::new(wake));
     }
 }
 
 impl Port for Tap {
     fn send(&mut self, frame: &[u8]) -> bool {
-        matches!(rustix::io::write(&*self.fd, frame), Ok(len) if len == frame.len())
+        matches!(rustix::io::write(self.0.fd(), frame), Ok(len) if len == frame.len())
     }
     fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
-        self.arrived.pop(frame)
+        self.0.arrived().pop(frame)
     }
     fn has_frames(&mut self) -> bool {
-        !self.arrived.is_empty()
+        !self.0.arrived().is_empty()
     }
 }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 use vfnic_hw::Model;
 use vfnic_sim::Card;
 
-use super::soak::{Dice, Rogue};
+use super::soak::Rogue;
 use super::station::Station;
+use crate::dice::Dice;
 
 /// Frames of the rogue's own making have this type: nobody else sends any.
 const FORGED: [u8; 2] = [0x12, 0x34];

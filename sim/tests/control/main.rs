@@ -2,6 +2,8 @@
 //! the crate under test.
 
 mod card;
+#[path = "../dice/mod.rs"]
+mod dice;
 mod faults;
 mod hostile;
 mod interrupts;

@@ -10,31 +10,9 @@ use vfnic_sim::{Card, PfPersonality, VfLink};
 
 use super::raw::RawVf;
 use super::station::Station;
-
-/// A small generator, so that a failing seed can be run again.
-pub(crate) struct Dice(u64);
+use crate::dice::Dice;
 
 impl Dice {
-    pub(crate) const fn new(seed: u64) -> Self {
-        Self(seed * 0x9e37_79b9 + 1)
-    }
-
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.roll() % bound
-    }
-
-    fn pick<T: Copy>(&mut self, list: &[T]) -> T {
-        let index = self.below(list.len() as u64);
-        list[usize::try_from(index).expect("small")]
-    }
-
     fn word(&mut self) -> u32 {
         u32::try_from(self.roll() >> 32).expect("32 bits")
     }

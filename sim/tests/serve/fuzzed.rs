@@ -5,23 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::client::*;
+use crate::dice::Dice;
 use proptest::prelude::*;
 use vfnic_sim::serve::Blank;
 use vfnic_sim::serve::fuzz::{Bench, Outcome, fuzz_session};
 
-/// A small generator of numbers: the same for the same seed, on every machine.
-struct Dice(u64);
-
 impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-    fn below(&mut self, most: u64) -> u64 {
-        self.roll() % most
-    }
     fn one_in(&mut self, odds: u64) -> bool {
         self.below(odds) == 0
     }
@@ -241,7 +230,7 @@ fn a_million_fuzzed_messages() {
         .ok()
         .and_then(|seed| seed.parse().ok())
         .unwrap_or(0x1234_5678_9abc_def1);
-    let mut dice = Dice(seed);
+    let mut dice = Dice::new(seed);
     let bag = Bag::new();
     let function = Blank::default();
     let mut bench = agreed(&function);
@@ -301,7 +290,7 @@ fn fuzzed_messages_over_a_socket() {
     };
     let bed = Bed::new();
     let bag = Bag::new();
-    let mut dice = Dice(0xfeed_beef_0bad_cafe);
+    let mut dice = Dice::new(0xfeed_beef_0bad_cafe);
     let mut client = bed.client();
     let mut sessions = 0;
     for _ in 0..most {

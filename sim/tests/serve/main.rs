@@ -8,6 +8,8 @@ mod card;
 mod client;
 mod control;
 mod descriptors;
+#[path = "../dice/mod.rs"]
+mod dice;
 mod framing;
 mod fuzzed;
 mod interrupts;

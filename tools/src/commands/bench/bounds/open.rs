@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use vfnic::{Port, PortConfig};
 use vfnic_hw::Model;
-use vfnic_sim::{Action, Card, Point, Rule};
+use vfnic_sim::{Action, Point, Rule};
 
-use super::silence::{on_both, silence};
+use super::silence::{on_both, silence, stepped};
 use crate::dice::Dice;
 
 /// Opens and starts one, in which a few registers, or all, lie in one way or several, or whose PF is silent. Whether it comes
@@ -17,11 +16,7 @@ pub(super) fn anything(
     dice: &mut Dice,
     mut took: impl FnMut(Duration),
 ) -> anyhow::Result<()> {
-    let card = Card::builder(model)
-        .vfs(1)
-        .seed(dice.roll())
-        .build()
-        .context("cannot simulate a card")?;
+    let card = stepped(model, dice)?;
     if dice.below(5) == 0 {
         card.faults().add(silence(dice));
     } else {

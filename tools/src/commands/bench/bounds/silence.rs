@@ -9,6 +9,15 @@ use vfnic_sim::{Action, Card, Point, Rule};
 
 use crate::dice::Dice;
 
+/// A card of one VF that passes its time only while it is waited for.
+pub(super) fn stepped(model: Model, dice: &mut Dice) -> anyhow::Result<Card> {
+    Card::builder(model)
+        .vfs(1)
+        .seed(dice.roll())
+        .build()
+        .context("cannot simulate a card")
+}
+
 /// Both clocks of a card that is stepped: what is waited for passes on its own, what is computed on the machine's.
 pub(super) fn on_both<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, Duration) {
     let (waited, computed) = (clock.now(), Instant::now());
@@ -43,11 +52,7 @@ pub(super) fn calls(
     dice: &mut Dice,
     mut took: impl FnMut(Duration),
 ) -> anyhow::Result<()> {
-    let card = Card::builder(model)
-        .vfs(1)
-        .seed(dice.roll())
-        .build()
-        .context("cannot simulate a card")?;
+    let card = stepped(model, dice)?;
     let port = Port::from_function(card.function(0)?, PortConfig::default())?;
     let clock = card.clock();
     card.faults().add(silence(dice));
