@@ -26,7 +26,7 @@ pub enum End {
 }
 
 /// When a run is to end. A first SIGINT, SIGTERM or SIGHUP ends it in good order, with its report; a second one at once.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stop {
     signal: Arc<AtomicBool>,
     start: Instant,
@@ -75,7 +75,8 @@ impl Stop {
         if self.signal.load(Ordering::Relaxed) {
             return Some(End::Signal);
         }
-        (self.elapsed() >= self.duration?).then_some(End::Duration)
+        let duration = self.duration?;
+        (self.elapsed() >= duration).then_some(End::Duration)
     }
 
     /// Time left, at most `most`.

@@ -1,11 +1,12 @@
 //! `vfnic watch`: holds a VF and prints what happens to it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use vfnic::{Event, Port, PortConfig, QueuePair};
 
+use crate::apps::Stop;
 use crate::cli::Outcome;
 use crate::confine::{self, Keep};
 use crate::device::Device;
@@ -31,19 +32,21 @@ Examples:
   vfnic watch --device 0000:31:10.1 --seconds 3600
   vfnic watch --device sim:82599 --seconds 1
 
-Exit status 0 when the time is up or the device was given back on request, 1 when it went away unasked.";
+A first Ctrl-C, or SIGTERM, ends it in good order.
+
+Exit status 0 when the time is up, a signal came or the device was given back on request, 1 when it went away unasked.";
 
 /// Runs it.
 ///
 /// # Errors
 ///
-/// When the device cannot be opened, started or closed.
+/// When the device cannot be opened, started or closed, or signals not be caught.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
-    let end = Instant::now() + Duration::from_secs(args.seconds);
+    let stop = Stop::new(Some(Duration::from_secs(args.seconds)))?;
     let port = args.device.open(PortConfig::default())?;
     let mut pairs = port.start()?;
     confine::enter(Keep::Nothing);
-    let over = follow(&port, &mut pairs, end, output::line)?;
+    let over = follow(&port, &mut pairs, &stop, output::line)?;
     drop(pairs);
     if over == Over::Gone {
         // There is nothing left to put to rest.
@@ -57,16 +60,17 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
 /// Why watching ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
-    Time,
+    /// The time was up, or a signal came.
+    Due,
     Requested,
     Gone,
 }
 
-/// Tells every event of `port` until `end` or until there is nothing more to come.
+/// Tells every event of `port` until it is due to stop or there is nothing more to come.
 fn follow(
     port: &Port,
     pairs: &mut [QueuePair],
-    end: Instant,
+    stop: &Stop,
     mut tell: impl FnMut(String) -> anyhow::Result<()>,
 ) -> anyhow::Result<Over> {
     let mut batch = port.batch(64);
@@ -93,11 +97,10 @@ fn follow(
             // Nothing to send: only for the look.
             let _ = pair.tx.send(&mut batch);
         }
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(Over::Time);
+        if stop.due().is_some() {
+            return Ok(Over::Due);
         }
-        wait(port, pause.min(left));
+        wait(port, stop.left(pause));
     }
 }
 
@@ -144,8 +147,8 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(300));
                 life(&pf);
             });
-            let end = Instant::now() + Duration::from_secs(3);
-            follow(&port, &mut pairs, end, |line| {
+            let stop = Stop::new(Some(Duration::from_secs(3))).expect("signals");
+            follow(&port, &mut pairs, &stop, |line| {
                 lines.push(line);
                 Ok(())
             })
@@ -160,7 +163,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(300));
             pf.up();
         });
-        assert_eq!(over, Over::Time);
+        assert_eq!(over, Over::Due);
         let kinds: Vec<&str> = lines
             .iter()
             .filter_map(|line| line.split(' ').next())

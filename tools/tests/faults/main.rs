@@ -342,6 +342,36 @@ fn t5_signals_end_traffic_at_once_and_in_good_order() {
     }
 }
 
+/// These have a card of their own; there is something to wait for only when they catch signals.
+#[test]
+fn t5_signals_end_a_demo_and_a_watch_before_their_time() {
+    let demo = "demo --mode interrupt --json --duration";
+    let sending = format!("{demo} 10m");
+    let idle = format!("{demo} 1ms --idle 10m");
+    for (command, number) in [
+        (sending.as_str(), Signal::INT),
+        (idle.as_str(), Signal::TERM),
+        ("watch --seconds 600 --device sim:x540", Signal::INT),
+    ] {
+        let words: Vec<&str> = command.split(' ').collect();
+        let start = Instant::now();
+        let child = spawn(&words);
+        while field(child.id(), "SigCgt:") >> (number.as_raw() - 1) & 1 == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "{command}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        signal(&child, number);
+        let output = finish(child);
+        assert!(start.elapsed() < Duration::from_secs(60), "{command}");
+        assert!(output.status.success(), "{command}: {output:?}");
+        if command.starts_with("demo") {
+            let report = json(&output);
+            assert_eq!(report["sent"], report["received"], "{command}: {report}");
+        }
+    }
+}
+
 /// Both signals are pending before the process gets to run again: the second ends it there and then. The card takes that,
 /// and the next user finds the VF as new.
 #[test]

@@ -13,6 +13,7 @@ use clap::Args as ClapArgs;
 use hdrhistogram::Histogram;
 use vfnic_hw::Model;
 
+use crate::apps::Stop;
 use crate::args::{self, Mode, Reports, Traffic};
 use crate::cli::Outcome;
 use crate::confine::{self, Keep};
@@ -22,7 +23,7 @@ use crate::traffic::{Accounts, FrameSizes, Rate};
 
 use bed::Bed;
 use report::{Progress, Summary};
-use worker::Worker;
+use worker::{Worker, is_due};
 
 /// Sends traffic through a simulated card and accounts for every frame
 ///
@@ -75,6 +76,8 @@ Examples:
   vfnic demo --rate 1M --hlog latency.hlog --html latency.html
   vfnic demo --mode adaptive --duration 1s --idle 5s
 
+A first Ctrl-C, or SIGTERM, ends the traffic, or the idling, and with it the run, with its sum.
+
 Exit status 0 only when every frame is accounted for and none was duplicated or corrupted.";
 
 /// How often the worker tells how it is doing.
@@ -84,11 +87,12 @@ const INTERVAL: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 ///
-/// When the card, a port or the log file cannot be had, or a queue ends.
+/// When the card, a port or the log file cannot be had, signals cannot be caught, or a queue ends.
 pub fn run(args: Args) -> anyhow::Result<Outcome> {
+    let stop = Stop::new(None)?;
     let live = LiveLine::new(args.json);
     let page = PageFile::wanted(args.reports.html.as_deref())?;
-    let (summary, progress) = traffic(&args, |text| live.show(text))?;
+    let (summary, progress) = traffic(&args, Some(stop), |text| live.show(text))?;
     drop(live);
     if let Some(page) = page {
         summary.page(progress.recorder())?.write(page)?;
@@ -127,17 +131,22 @@ pub(crate) fn round_trips(
         reports: Reports::default(),
         json: true,
     };
-    let (summary, progress) = traffic(&args, |_| ())?;
+    let (summary, progress) = traffic(&args, None, |_| ())?;
     Ok((progress.latencies().clone(), summary.accounts))
 }
 
-/// The run itself; `show` is told how it goes.
-fn traffic(args: &Args, show: impl Fn(String)) -> anyhow::Result<(Summary, Progress)> {
+/// The run itself, cut short when `stop` says so; `show` is told how it goes.
+fn traffic(
+    args: &Args,
+    stop: Option<Stop>,
+    show: impl Fn(String),
+) -> anyhow::Result<(Summary, Progress)> {
     let mut progress = Progress::new(args)?;
     let (bed, pairs) = Bed::build(args)?;
     confine::enter(Keep::Nothing);
     let (tell, told) = mpsc::channel();
-    let worker = Worker::new(args, &bed, pairs, tell)?;
+    let worker = Worker::new(args, &bed, pairs, tell, stop.clone())?;
+    let waker = worker.waker();
     let thread = std::thread::Builder::new()
         .name("vfnic-demo".into())
         .spawn(move || worker.run())
@@ -148,6 +157,9 @@ fn traffic(args: &Args, show: impl Fn(String)) -> anyhow::Result<(Summary, Progr
             Ok(update) => show(progress.update(&update, bed.card_cpu())?),
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
+        }
+        if is_due(stop.as_ref()) {
+            waker.wake();
         }
         bed.poll_control()?;
     }

@@ -4,10 +4,11 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use vfnic::{Poller, QueueError, QueuePair};
+use vfnic::{Poller, QueueError, QueuePair, Waker};
 
 use super::bed::Bed;
 use super::{Args, INTERVAL};
+use crate::apps::Stop;
 use crate::cpu;
 use crate::roles::{BURST, Forwarder, RunClock, Sink, Source};
 use crate::traffic::{
@@ -207,6 +208,11 @@ impl Roles {
     }
 }
 
+/// Whether a signal has told it to end.
+pub(super) fn is_due(stop: Option<&Stop>) -> bool {
+    stop.is_some_and(|stop| stop.due().is_some())
+}
+
 /// The loop, ready to run on a thread of its own.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -217,6 +223,8 @@ pub(super) struct Worker {
     opened: Instant,
     /// How long to do nothing at the end.
     idle: Option<Duration>,
+    /// What may end it sooner.
+    stop: Option<Stop>,
 }
 
 impl Worker {
@@ -226,6 +234,7 @@ impl Worker {
         bed: &Bed,
         pairs: Vec<Vec<QueuePair>>,
         tell: Sender<Update>,
+        stop: Option<Stop>,
     ) -> anyhow::Result<Self> {
         let traffic = &args.traffic;
         let macs = [0, 1, 2].map(|role| bed.port(role).mac().0.0);
@@ -281,6 +290,7 @@ impl Worker {
             tell,
             opened: bed.opened(),
             idle: args.idle,
+            stop,
         })
     }
 
@@ -293,6 +303,9 @@ impl Worker {
         let (mut now, mut silence) = (0, 0);
         let (mut first_packet, mut ended) = (None, None);
         loop {
+            if is_due(self.stop.as_ref()) {
+                self.roles.duration = self.roles.duration.min(now.max(1));
+            }
             self.roles.sending = self.roles.is_sending(now);
             if !self.roles.sending {
                 ended.get_or_insert(now);
@@ -336,11 +349,17 @@ impl Worker {
             }
         }
         let last = self.update(now);
-        let idle = self.idle.map(|time| self.stay_idle(time)).transpose()?;
+        let idle = self.idle.filter(|_| !is_due(self.stop.as_ref()));
+        let idle = idle.map(|time| self.stay_idle(time)).transpose()?;
         let mut done = self.finish(last, ended.unwrap_or(now));
         done.first_packet = first_packet;
         done.idle = idle;
         Ok(done)
+    }
+
+    /// Ends its sleep, if it sleeps, for a look at what has told it to stop.
+    pub(super) fn waker(&self) -> Waker {
+        self.poller.waker()
     }
 
     /// Does nothing for `time`, as the mode has it, then sends one frame. Its latency is not among the others.
@@ -350,7 +369,7 @@ impl Worker {
         let end = start + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX / 2);
         let roles = &mut self.roles;
         let mut now = start;
-        while now < end {
+        while now < end && !is_due(self.stop.as_ref()) {
             let wait = Duration::from_nanos(end - now);
             self.poller
                 .turn(Some(wait), |index, pairs| roles.work(index, pairs))?;

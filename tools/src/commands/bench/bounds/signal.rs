@@ -17,7 +17,7 @@ use crate::dice::Dice;
 use crate::traffic::latency_histogram;
 
 /// The commands that have something to do still when they are told to end; MODEL is one, DIR a directory.
-pub(super) const COMMANDS: [&str; 8] = [
+pub(super) const COMMANDS: [&str; 10] = [
     SERVE,
     "fwd sim:MODEL/0 sim:MODEL/1",
     "gen --device sim:MODEL --to 02:00:00:00:00:01 --rate 100k",
@@ -26,6 +26,8 @@ pub(super) const COMMANDS: [&str; 8] = [
     "capture --device sim:MODEL",
     "stats --device sim:MODEL --watch 1s",
     "soak --model MODEL --duration 1m",
+    "demo --model MODEL --duration 1m",
+    "watch --device sim:MODEL",
 ];
 const SERVE: &str = "sim serve --model MODEL --socket-dir DIR";
 
