@@ -31,9 +31,7 @@ fn numbered(len: usize) -> Vec<u8> {
 fn nothing_was_sent(mut toy: Toy, refused: u64) {
     assert_eq!(toy.transmit(usize::MAX), []);
     assert_eq!(toy.tx.stats().refused(), refused);
-    toy.rx.reset(Quiesced::after_reset());
-    toy.tx.reset(Quiesced::after_reset());
-    assert_eq!(toy.pool.stats().home, toy.pool.stats().total);
+    toy.all_come_home();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Faults of the device's write-backs, row by row of the catalogue: nothing it writes costs a buffer, a frame of somebody
-//! else's, or the process.
+//! Faults of the device's write-backs of what it received, row by row of the catalogue: nothing it writes costs a buffer, a
+//! frame of somebody else's, or the process.
 
 mod toy;
 
@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use toy::Toy;
-use vfnic_ring::{Dialect, FrameError, PoolConfig, Quiesced, SendError, TxOffload};
+use toy::{MODELS, Toy, numbered};
+use vfnic_ring::{Dialect, PoolConfig, Quiesced};
 
 const POOL: PoolConfig = PoolConfig {
     buffers: 512,
@@ -18,24 +18,11 @@ const POOL: PoolConfig = PoolConfig {
 };
 const DD: u64 = 1;
 const EOP: u64 = 1 << 1;
-const MODELS: [Dialect; 5] = [
-    Dialect::I82576,
-    Dialect::I350,
-    Dialect::I82599,
-    Dialect::X540,
-    Dialect::X550,
-];
 
 fn toy(dialect: Dialect) -> Toy {
     let mut toy = Toy::new(64, POOL, dialect, 9014);
     toy.rx.arm().expect("enough buffers");
     toy
-}
-
-fn numbered(number: u32, len: usize) -> Vec<u8> {
-    let mut frame = vec![0x5a; len];
-    frame[..4].copy_from_slice(&number.to_be_bytes());
-    frame
 }
 
 /// Everything that is in the ring, at most `most` descriptors of it.
@@ -45,13 +32,6 @@ fn receive(toy: &mut Toy, most: usize) -> Vec<Vec<u8>> {
         .receive_up_to(&mut batch, most)
         .expect("the same pool");
     batch.frames().map(|frame| frame.to_vec()).collect()
-}
-
-/// A reset brings every buffer home, each once.
-fn all_come_home(mut toy: Toy) {
-    toy.rx.reset(Quiesced::after_reset());
-    toy.tx.reset(Quiesced::after_reset());
-    assert_eq!(toy.pool.stats().home, toy.pool.stats().total);
 }
 
 /// What was dropped, by name, in the order of the names.
@@ -76,7 +56,7 @@ fn d2_d3_frames_without_a_header_are_dropped_and_short_ones_delivered() {
             assert_eq!(got, [vec![7; usize::try_from(len).expect("short")]]);
             assert_eq!(dropped(&toy), []);
         }
-        all_come_home(toy);
+        toy.all_come_home();
     }
 }
 
@@ -90,7 +70,7 @@ fn d7_a_completion_ahead_of_its_turn_waits_for_it() {
     toy.scribble_rx(0, 0, DD | EOP | 60 << 32);
     let lens: Vec<_> = receive(&mut toy, 64).iter().map(Vec::len).collect();
     assert_eq!(lens, [60, 61, 62]);
-    all_come_home(toy);
+    toy.all_come_home();
 }
 
 #[test]
@@ -113,7 +93,7 @@ fn d8_a_slot_that_was_not_posted_is_not_looked_at() {
         assert!(!toy.rx.has_work(), "{dialect:?}");
         assert!(receive(&mut toy, 64).is_empty(), "{dialect:?}");
         assert_eq!(dropped(&toy), []);
-        all_come_home(toy);
+        toy.all_come_home();
     }
 }
 
@@ -157,7 +137,7 @@ fn d9_d17_a_device_that_writes_while_it_is_read_gets_nothing_past_the_checks() {
         received
     });
     assert!(received > 0, "nothing passed for good");
-    all_come_home(toy);
+    toy.all_come_home();
 }
 
 #[test]
@@ -177,7 +157,7 @@ fn d10_a_completion_written_twice_has_no_buffer_but_its_slots() {
         seen += receive(&mut toy, 64).len();
     }
     assert!((1..=64).contains(&seen), "{seen}");
-    all_come_home(toy);
+    toy.all_come_home();
 }
 
 #[test]
@@ -232,7 +212,7 @@ fn d12_every_error_bit_and_pair_of_them_costs_the_frame_and_is_counted_by_kind()
                     .map(|(_, count)| count)
                     .sum();
                 assert!((1..=2).contains(&kinds), "{dialect:?}: {:?}", dropped(&toy));
-                all_come_home(toy);
+                toy.all_come_home();
             }
         }
     }
@@ -264,7 +244,7 @@ proptest! {
         }
         prop_assert!(!(frame.packet_type().is_ipv4() && word0 >> 15 & 1 == 1));
         drop(batch);
-        all_come_home(toy);
+        toy.all_come_home();
     }
 }
 
@@ -279,7 +259,7 @@ fn d16_indices_of_the_devices_are_not_followed() {
         assert!(toy.deliver(&numbered(1, 60), 2048));
         let lens: Vec<_> = receive(&mut toy, 64).iter().map(Vec::len).collect();
         assert_eq!(lens, [2148, 60], "next {next}");
-        all_come_home(toy);
+        toy.all_come_home();
     }
 }
 
@@ -303,182 +283,7 @@ fn d18_a_buffer_written_after_its_completion_changes_bytes_and_nothing_else() {
         assert_eq!(*copy, numbered(number, 100));
     }
     drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d30_completions_of_what_was_never_sent_give_nothing_back() {
-    let mut toy = toy(Dialect::X540);
-    let mut batch = toy.pool.batch(16);
-    for number in 0..5 {
-        batch.push_bytes(&numbered(number, 60)).expect("room");
-    }
-    assert_eq!(toy.tx.send(&mut batch), Ok(5));
-    let pending = toy.tx.pending();
-    for slot in pending as usize..64 {
-        toy.scribble_tx(slot, 0, 1 << 32);
-    }
-    assert!(!toy.tx.has_work());
-    assert_eq!(toy.tx.reclaim(&mut batch), 0);
-    assert_eq!(toy.tx.pending(), pending);
-    assert_eq!(toy.transmit(usize::MAX).len(), 5);
-    assert_eq!(toy.tx.reclaim(&mut batch), pending as usize);
-    assert_eq!(toy.tx.pending(), 0);
-    drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d30_completions_in_a_ring_nobody_has_used_yet_give_nothing() {
-    let mut toy = toy(Dialect::X540);
-    for slot in 0..64 {
-        toy.scribble_tx(slot, 0, 1 << 32);
-    }
-    assert!(!toy.tx.has_work());
-    let mut batch = toy.pool.batch(64);
-    assert_eq!(toy.tx.reclaim(&mut batch), 0);
-    assert_eq!(toy.tx.send(&mut batch), Ok(0));
-    for number in 0..50 {
-        batch.push_bytes(&numbered(number, 60)).expect("room");
-    }
-    assert_eq!(toy.tx.send(&mut batch), Ok(50));
-    assert_eq!(toy.transmit(usize::MAX).len(), 50);
-    drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d31_completions_out_of_order_wait_for_the_first() {
-    let mut toy = Toy::new(128, POOL, Dialect::I82576, 1514);
-    let mut batch = toy.pool.batch(128);
-    for number in 0..100 {
-        batch.push_bytes(&numbered(number, 60)).expect("room");
-    }
-    assert_eq!(toy.tx.send(&mut batch), Ok(100));
-    // The second block's report before the first's.
-    toy.scribble_tx(63, 0, 1 << 32);
-    assert_eq!(toy.tx.reclaim(&mut batch), 0);
-    toy.scribble_tx(31, 0, 1 << 32);
-    assert_eq!(toy.tx.reclaim(&mut batch), 64);
-    assert_eq!(toy.tx.pending(), 36);
-    drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d33_completions_of_an_earlier_life_give_nothing_back_twice() {
-    let mut toy = toy(Dialect::X540);
-    let mut batch = toy.pool.batch(64);
-    for number in 0..40 {
-        batch.push_bytes(&numbered(number, 60)).expect("room");
-    }
-    assert_eq!(toy.tx.send(&mut batch), Ok(40));
-    assert_eq!(toy.tx.reset(Quiesced::after_reset()), 40);
-    assert_eq!(toy.tx.stats().not_confirmed(), 40);
-    toy.reset_heads();
-    let home = toy.pool.stats().home;
-    // The card comes late with all of them, twice.
-    for _ in 0..2 {
-        for slot in 0..64 {
-            toy.scribble_tx(slot, 0, 1 << 32);
-        }
-        assert!(!toy.tx.has_work());
-        assert_eq!(toy.tx.reclaim(&mut batch), 0);
-    }
-    assert_eq!(toy.pool.stats().home, home);
-    batch.push_bytes(&numbered(7, 60)).expect("room");
-    assert_eq!(toy.tx.send(&mut batch), Ok(1));
-    assert_eq!(
-        toy.tx.reclaim(&mut batch),
-        0,
-        "the new life has not sent yet"
-    );
-    assert_eq!(toy.transmit(usize::MAX)[0].bytes, numbered(7, 60));
-    drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d37_frames_nobody_can_send_are_refused_before_a_descriptor_is_written() {
-    let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
-    let mut batch = toy.pool.batch(64);
-    for len in [0usize, 13, (1 << 18) + 1, 1 << 20] {
-        let error = batch.push_bytes(&vec![0; len]).expect_err("impossible");
-        assert!(
-            matches!(error, FrameError::Length { .. } | FrameError::NoRoom),
-            "{len}: {error}"
-        );
-        assert_eq!(batch.len(), 0);
-    }
-    batch.push_bytes(&[1; 1515]).expect("there is room for it");
-    assert!(matches!(
-        toy.tx.send(&mut batch),
-        Err(SendError::TooLong {
-            sent: 0,
-            len: 1515,
-            max: 1514
-        })
-    ));
-    assert_eq!(toy.transmit(usize::MAX), []);
-    assert_eq!(toy.tx.stats().refused(), 1);
-    drop(batch);
-    all_come_home(toy);
-}
-
-#[test]
-fn d42_a_context_and_its_frame_go_together_or_not_at_all() {
-    for before in 0..3u16 {
-        let mut toy = toy(Dialect::X540);
-        let mut batch = toy.pool.batch(64);
-        for number in 0..u32::from(before) {
-            batch.push_bytes(&numbered(number, 60)).expect("room");
-        }
-        assert_eq!(toy.tx.send(&mut batch), Ok(before.into()));
-        // A tag of its own for each: two slots a frame, until fewer than two are left.
-        for number in 0..40u16 {
-            batch
-                .push_bytes(&numbered(number.into(), 60))
-                .expect("room");
-        }
-        for (tag, mut frame) in (100u16..).zip(batch.frames_mut()) {
-            frame.request(TxOffload::vlan(tag)).expect("legal");
-        }
-        let sent = toy.tx.send(&mut batch).expect("legal frames");
-        assert_eq!(sent, (62 - usize::from(before)) / 2);
-        assert!(toy.tx.free_slots() < 2);
-        assert_eq!(toy.tx.send(&mut batch), Ok(0));
-        let tags: Vec<_> = toy
-            .transmit(usize::MAX)
-            .iter()
-            .skip(before.into())
-            .map(|sent| sent.context.0 >> 16 & 0xffff)
-            .collect();
-        let expected: Vec<u64> = (100..).take(sent).collect();
-        assert_eq!(tags, expected, "{before} frames before");
-        assert_eq!(toy.tx.send(&mut batch).expect("legal frames"), 40 - sent);
-        assert_eq!(toy.transmit(usize::MAX).len(), 40 - sent);
-        drop(batch);
-        all_come_home(toy);
-    }
-}
-
-#[test]
-fn d43_the_last_frame_of_a_burst_of_any_size_can_be_reclaimed() {
-    for dialect in MODELS {
-        let mut toy = toy(dialect);
-        let mut batch = toy.pool.batch(64);
-        for burst in 1..=60u32 {
-            for number in 0..burst {
-                batch.push_bytes(&numbered(number, 60)).expect("room");
-            }
-            assert_eq!(toy.tx.send(&mut batch), Ok(burst as usize));
-            assert_eq!(toy.transmit(usize::MAX).len(), burst as usize);
-            toy.tx.reclaim(&mut batch);
-            assert_eq!(toy.tx.pending(), 0, "{dialect:?}, {burst} frames");
-        }
-        drop(batch);
-        all_come_home(toy);
-    }
+    toy.all_come_home();
 }
 
 #[test]
@@ -555,5 +360,5 @@ fn r6_h18_a_panic_in_the_middle_of_a_batch_loses_no_buffer() {
     let rest = batch.len();
     assert_eq!(toy.tx.send(&mut batch), Ok(rest));
     drop(batch);
-    all_come_home(toy);
+    toy.all_come_home();
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use vfnic_ring::{
-    Dialect, DmaRegion, Doorbell, HeapDma, Iova, Pool, PoolConfig, RxParams, RxRing, TxParams,
-    TxRing,
+    Dialect, DmaRegion, Doorbell, HeapDma, Iova, Pool, PoolConfig, Quiesced, RxParams, RxRing,
+    TxParams, TxRing,
 };
 
 /// How many cases of a property to try: fewer where every instruction is emulated.
@@ -23,6 +23,23 @@ pub const fn cases(usual: u32) -> u32 {
 
 pub fn memory(len: usize, iova: u64) -> DmaRegion {
     DmaRegion::new(Arc::new(HeapDma::new(len, Iova(iova)).expect("memory")))
+}
+
+pub const MODELS: [Dialect; 5] = [
+    Dialect::I82576,
+    Dialect::I350,
+    Dialect::I82599,
+    Dialect::X540,
+    Dialect::X550,
+];
+
+/// A frame of `len` bytes, four at least, that tells its number first.
+pub fn numbered(number: u32, len: usize) -> Vec<u8> {
+    let mut frame: Vec<u8> = (0..len)
+        .map(|at| (number as usize * 31 + at).to_le_bytes()[0])
+        .collect();
+    frame[..4].copy_from_slice(&number.to_be_bytes());
+    frame
 }
 
 #[derive(Debug)]
@@ -247,6 +264,13 @@ impl Toy {
         words
             .chain([self.tail(0).into(), self.tail(16).into()])
             .collect()
+    }
+
+    /// A reset brings every buffer home, each once.
+    pub fn all_come_home(mut self) {
+        self.rx.reset(Quiesced::after_reset());
+        self.tx.reset(Quiesced::after_reset());
+        assert_eq!(self.pool.stats().home, self.pool.stats().total);
     }
 
     /// What a reset does to the card's own indices.
