@@ -1,6 +1,7 @@
 //! The card's control side, driven by raw register accesses with numbers from the reference; no driver, no constants of
 //! the crate under test.
 
+mod bed;
 mod card;
 #[path = "../dice/mod.rs"]
 mod dice;

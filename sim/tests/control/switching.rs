@@ -1,129 +1,12 @@
 //! What the PF's answers and knobs do to frames: addresses, VLANs, multicast, promiscuity, the wire, the PF's port.
 
-use std::sync::{Arc, Mutex};
-
 use vfnic_hw::{Family, Model};
-use vfnic_sim::uplink::Port;
-use vfnic_sim::{Card, CardBuilder, VirtualClock};
+use vfnic_sim::uplink::pair;
+use vfnic_sim::{Card, VirtualClock};
 
+use super::bed::{Bed, OUTSIDE, bed, frame};
 use super::raw::mac_words;
 use super::station::Station;
-
-/// Frames that left the card, frames on their way to it.
-#[derive(Debug, Default)]
-struct Ends {
-    out: Vec<Vec<u8>>,
-    to_card: Vec<Vec<u8>>,
-}
-
-/// A wire whose far end is the test.
-#[derive(Clone, Debug, Default)]
-struct Tap(Arc<Mutex<Ends>>);
-
-impl Tap {
-    /// Frames that left the card since the last call.
-    fn left(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.0.lock().expect("no panic").out)
-    }
-
-    /// A frame for the card.
-    fn put(&self, frame: &[u8]) {
-        self.0
-            .lock()
-            .expect("no panic")
-            .to_card
-            .push(frame.to_vec());
-    }
-}
-
-impl Port for Tap {
-    fn send(&mut self, frame: &[u8]) -> bool {
-        self.0.lock().expect("no panic").out.push(frame.to_vec());
-        true
-    }
-    fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
-        let mut ends = self.0.lock().expect("no panic");
-        if ends.to_card.is_empty() {
-            return false;
-        }
-        *frame = ends.to_card.remove(0);
-        true
-    }
-    fn has_frames(&mut self) -> bool {
-        !self.0.lock().expect("no panic").to_card.is_empty()
-    }
-}
-
-struct Bed {
-    card: Card,
-    wire: Tap,
-    host: Tap,
-    vfs: Vec<Station>,
-}
-
-fn bed(builder: CardBuilder) -> Bed {
-    let (wire, host) = (Tap::default(), Tap::default());
-    let card = builder
-        .vfs(3)
-        .uplink(Box::new(wire.clone()))
-        .host(Box::new(host.clone()))
-        .build()
-        .expect("a fine card");
-    let vfs = (0..3).map(|vf| Station::new(&card, vf)).collect();
-    Bed {
-        card,
-        wire,
-        host,
-        vfs,
-    }
-}
-
-const OUTSIDE: [u8; 6] = [0x02, 0xbb, 0, 0, 0, 1];
-
-/// An untagged frame of 60 bytes, or with this tag of 64.
-fn frame(to: [u8; 6], from: [u8; 6], tci: Option<u16>, number: u8) -> Vec<u8> {
-    let mut frame = [to, from].concat();
-    if let Some(tci) = tci {
-        frame.extend([0x81, 0x00]);
-        frame.extend(tci.to_be_bytes());
-    }
-    frame.extend([0x88, 0xb5]);
-    let len = if tci.is_some() { 64 } else { 60 };
-    frame.resize(len, number);
-    frame
-}
-
-impl Bed {
-    /// Which VFs, and whether wire (3) and host (4), got the one frame that is under way.
-    fn who(&mut self) -> Vec<usize> {
-        self.card.step();
-        let mut who: Vec<usize> = (0..3)
-            .filter(|vf| {
-                let got = self.vfs[*vf].receive_frame().is_some();
-                assert!(self.vfs[*vf].receive_frame().is_none(), "one copy each");
-                got
-            })
-            .collect();
-        if !self.wire.left().is_empty() {
-            who.push(3);
-        }
-        if !self.host.left().is_empty() {
-            who.push(4);
-        }
-        who
-    }
-
-    fn by_vf0(&mut self, to: [u8; 6], tci: Option<u16>) -> Vec<usize> {
-        let frame = frame(to, self.vfs[0].mac, tci, 1);
-        self.vfs[0].send_frame(&frame, 1 << 39);
-        self.who()
-    }
-
-    fn by_wire(&mut self, to: [u8; 6], tci: Option<u16>) -> Vec<usize> {
-        self.wire.put(&frame(to, OUTSIDE, tci, 1));
-        self.who()
-    }
-}
 
 /// The 12-bit multicast hash of filter type 0: bits 47:36 of the address.
 fn hash(mac: [u8; 6]) -> u32 {
@@ -161,7 +44,7 @@ fn frames_find_their_vf_the_wire_or_the_pf() {
         );
         bed.card.pf().fdb_remove(stranger);
         assert_eq!(bed.by_vf0(stranger, None), [3], "{model}");
-        bed.host.put(&frame(one, pf, None, 1));
+        assert!(bed.host.inject(&frame(one, pf, None, 1)));
         assert_eq!(bed.who(), [1], "{model}: from the PF");
         bed.card.assert_no_violations();
     }
@@ -309,14 +192,14 @@ fn a_port_vlan_is_put_on_and_taken_off_by_the_card() {
         bed.vfs[0].send_frame(&out, 1 << 39);
         bed.card.step();
         assert_eq!(
-            bed.wire.left(),
+            bed.wire.collect(),
             [frame(OUTSIDE, zero, Some(3 << 13 | 7), 1)],
             "{model}: tagged on the wire"
         );
         assert_eq!(bed.by_vf0(one, None), [3], "{model}: VF 1 is not in VLAN 7");
         let seen = bed.by_wire(zero, None);
         assert!(!seen.contains(&0), "{model}: nothing untagged");
-        bed.wire.put(&frame(zero, OUTSIDE, Some(7), 1));
+        assert!(bed.wire.inject(&frame(zero, OUTSIDE, Some(7), 1)));
         bed.card.step();
         let (seen, status) = bed.vfs[0].receive_frame().expect("a frame of its VLAN");
         match model {
@@ -360,7 +243,7 @@ fn frames_longer_than_agreed_do_not_come_through() {
     let long = |bed: &Bed, len| {
         let mut frame = frame(bed.vfs[1].mac, OUTSIDE, None, 1);
         frame.resize(len, 1);
-        bed.wire.put(&frame);
+        assert!(bed.wire.inject(&frame));
     };
     long(&bed, 1514);
     assert_eq!(bed.who(), [1]);
@@ -379,13 +262,13 @@ fn igb_lengths_are_each_vfs_own() {
     let mut bed = bed(Card::builder(Model::I82576));
     let mut frame = frame(bed.vfs[1].mac, OUTSIDE, None, 1);
     frame.resize(1600, 1);
-    bed.wire.put(&frame);
+    assert!(bed.wire.inject(&frame));
     assert_eq!(bed.who(), [0usize; 0]);
     bed.vfs[2].vf.ask::<1>(&[5, 1604]);
-    bed.wire.put(&frame);
+    assert!(bed.wire.inject(&frame));
     assert_eq!(bed.who(), [0usize; 0], "not VF 1's");
     bed.vfs[1].vf.ask::<1>(&[5, 1604]);
-    bed.wire.put(&frame);
+    assert!(bed.wire.inject(&frame));
     assert_eq!(bed.who(), [1]);
     bed.card.assert_no_violations();
 }
@@ -432,7 +315,7 @@ fn igb_strips_tags_once_a_vlan_was_asked_for() {
         let mut bed = bed(Card::builder(model));
         let one = bed.vfs[1].mac;
         let seen = |bed: &mut Bed| {
-            bed.wire.put(&frame(one, OUTSIDE, Some(0), 1));
+            assert!(bed.wire.inject(&frame(one, OUTSIDE, Some(0), 1)));
             bed.card.step();
             let (frame, status) = bed.vfs[1].receive_frame().expect("VLAN 0 is everybody's");
             (frame.len(), status & 8)
@@ -448,50 +331,15 @@ fn igb_strips_tags_once_a_vlan_was_asked_for() {
     }
 }
 
-/// One end of a cable between two cards.
-#[derive(Debug)]
-struct Cable {
-    out: Arc<Mutex<Vec<Vec<u8>>>>,
-    inward: Arc<Mutex<Vec<Vec<u8>>>>,
-}
-
-impl Port for Cable {
-    fn send(&mut self, frame: &[u8]) -> bool {
-        self.out.lock().expect("no panic").push(frame.to_vec());
-        true
-    }
-    fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
-        let mut frames = self.inward.lock().expect("no panic");
-        if frames.is_empty() {
-            return false;
-        }
-        *frame = frames.remove(0);
-        true
-    }
-    fn has_frames(&mut self) -> bool {
-        !self.inward.lock().expect("no panic").is_empty()
-    }
-}
-
 #[test]
 fn cards_on_one_clock_pass_frames_in_one_moment() {
     let clock = VirtualClock::new();
-    let (east, west) = (Arc::default(), Arc::default());
-    let cables = [
-        Cable {
-            out: Arc::clone(&east),
-            inward: Arc::clone(&west),
-        },
-        Cable {
-            out: west,
-            inward: east,
-        },
-    ];
-    let cards = cables.map(|cable| {
+    let (east, west) = pair(8);
+    let cards = [east, west].map(|end| {
         Card::builder(Model::X540)
             .vfs(2)
             .on_clock(&clock)
-            .uplink(Box::new(cable))
+            .uplink(Box::new(end))
             .build()
             .expect("a fine card")
     });

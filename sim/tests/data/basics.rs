@@ -3,6 +3,7 @@
 use vfnic_hw::Model;
 
 use crate::rig::{self, Rig, Tap, frame, mac, plain};
+use crate::vf::Got;
 
 #[test]
 fn a_frame_arrives_with_every_promise_kept() {
@@ -119,7 +120,7 @@ fn jumbo_fills_buffers_and_ends_on_the_last() {
         rig.ring(0, 0);
         rig.tick();
         let got = rig.got(1, 0);
-        let lens: Vec<usize> = got.iter().map(rig::Got::len).collect();
+        let lens: Vec<usize> = got.iter().map(Got::len).collect();
         assert_eq!(lens, [2048, 2048, 2048, 2048, 808], "{model}");
         for piece in &got[..4] {
             assert_eq!(piece.status(), 1, "only DD before the last");

@@ -6,8 +6,11 @@
 
 mod basics;
 mod hostile;
+mod hostile_rings;
 mod offloads;
 mod receive;
 mod rig;
 mod switching;
+mod switching_model;
 mod twins;
+mod vf;

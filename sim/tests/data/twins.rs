@@ -5,6 +5,7 @@ use vfnic_hw::Model;
 use vfnic_sim::data::{RssTable, RxSettings};
 
 use crate::rig::{self, CC, Context, Rig, frame, mac};
+use crate::vf::SIZE;
 
 /// A frame to VF 1, VF 2 or nobody, right or subtly wrong.
 #[derive(Clone, Debug)]
@@ -182,7 +183,7 @@ proptest! {
                     (tx, rx.head_word().load(), rx.take_dropped())
                 };
                 prop_assert_eq!(heads(&mut short), heads(&mut long));
-                for index in 0..rig::SIZE {
+                for index in 0..SIZE {
                     let both = [&short, &long].map(|rig| rig.vfs[usize::from(pool)].tx_descriptor(queue, index));
                     prop_assert_eq!(both[0], both[1], "TX {}", index);
                 }
