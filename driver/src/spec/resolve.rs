@@ -8,6 +8,9 @@ use vfnic_hw::Model;
 
 use super::{DeviceSpec, PciAddress, SpecError, VfSet};
 
+/// What to do about a PF that is none.
+const PFS: &str = "`vfnic list` shows the PFs there are";
+
 /// Where to look.
 #[expect(
     missing_debug_implementations,
@@ -55,14 +58,14 @@ impl DeviceSpec {
             Self::Netdev { name, vfs } => {
                 let interface = system.sysfs.join("class/net").join(name);
                 if !interface.exists() {
-                    return Err(self.nothing(format!("there is no network interface `{name}`")));
+                    return Err(self.nowhere(format!("there is no network interface `{name}`")));
                 }
                 self.below(&interface.join("device"), name, vfs)?
             }
             Self::OfPf { pf, vfs } => {
                 let path = system.sysfs.join(format!("bus/pci/devices/{pf}"));
                 if !path.exists() {
-                    return Err(self.nothing(format!("there is no function {pf}")));
+                    return Err(self.nowhere(format!("there is no function {pf}")));
                 }
                 self.below(&path, &pf.to_string(), vfs)?
             }
@@ -92,6 +95,15 @@ impl DeviceSpec {
         Ok(found)
     }
 
+    /// There is not even a PF.
+    fn nowhere(&self, why: String) -> SpecError {
+        SpecError::Nothing {
+            spec: self.to_string(),
+            why,
+            todo: PFS,
+        }
+    }
+
     fn nothing(&self, why: String) -> SpecError {
         SpecError::Nothing {
             spec: self.to_string(),
@@ -106,7 +118,13 @@ impl DeviceSpec {
 
     /// The VFs of the PF whose folder in sysfs is `path`, and which is called `name`.
     fn below(&self, path: &Path, name: &str, vfs: &VfSet) -> Result<Vec<PciAddress>, SpecError> {
-        let entries = fs::read_dir(path).map_err(|error| self.unreadable(path, &error))?;
+        let entries = match fs::read_dir(path) {
+            // An interface without a device below: a bridge, say.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(self.nowhere(format!("`{name}` is no PF")));
+            }
+            entries => entries.map_err(|error| self.unreadable(path, &error))?,
+        };
         let mut numbers = Vec::new();
         for entry in entries.flatten() {
             let entry_name = entry.file_name();
@@ -125,10 +143,16 @@ impl DeviceSpec {
             }
         }
         if numbers.is_empty() {
+            // What could have VFs says how many.
+            let (why, todo) = if path.join("sriov_totalvfs").exists() {
+                ("has no VFs", "`vfnic provision PF 2` makes two")
+            } else {
+                ("is no PF", PFS)
+            };
             return Err(SpecError::Nothing {
                 spec: self.to_string(),
-                why: format!("`{name}` has no VFs"),
-                todo: "`vfnic provision PF 2` makes two",
+                why: format!("`{name}` {why}"),
+                todo,
             });
         }
         let wanted: Vec<_> = numbers
@@ -240,12 +264,16 @@ mod tests {
             ("0000:31:10.2", "0x10ed"),
             ("0000:31:11.0", "0x10ed"),
             ("0000:31:00.0", "0x10fb"),
+            ("0000:31:00.1", "0x10fb"),
             ("0000:00:03.0", "0x100e"),
         ] {
             let path = devices.join(address);
             fs::create_dir_all(&path).expect("a folder");
             fs::write(path.join("vendor"), "0x8086\n").expect("a file");
             fs::write(path.join("device"), format!("{device}\n")).expect("a file");
+        }
+        for pf in ["0000:31:00.0", "0000:31:00.1"] {
+            fs::write(devices.join(pf).join("sriov_totalvfs"), "63\n").expect("a file");
         }
         let pf = devices.join("0000:31:00.0");
         for (number, address) in [
@@ -255,6 +283,7 @@ mod tests {
         ] {
             symlink(format!("../{address}"), pf.join(format!("virtfn{number}"))).expect("a link");
         }
+        fs::create_dir_all(root.join("class/net/bridge0")).expect("a folder");
         let net = root.join("class/net/eth0");
         fs::create_dir_all(&net).expect("a folder");
         symlink(&pf, net.join("device")).expect("a link");
@@ -317,7 +346,12 @@ mod tests {
             ("eth7#0", "no network interface `eth7`"),
             ("eth0#3", "`eth0` has 3 VFs"),
             ("0000:31:00.0#3", "`0000:31:00.0` has 3 VFs"),
-            ("0000:31:10.0#0", "`0000:31:10.0` has no VFs"),
+            ("0000:31:10.0#0", "`0000:31:10.0` is no PF; `vfnic list`"),
+            (
+                "0000:31:00.1#0",
+                "`0000:31:00.1` has no VFs; `vfnic provision",
+            ),
+            ("bridge0#0", "`bridge0` is no PF"),
             ("0000:32:00.0#0", "no function 0000:32:00.0"),
             ("*:32:*.*", "none of the 3 VFs"),
             (

@@ -54,9 +54,10 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             .links()
             .read(interface)
             .with_context(|| format!("`{interface}` cannot be asked about its VFs"))?;
-        all.get(&vf)
-            .cloned()
-            .with_context(|| format!("`{interface}` has {} VFs and no VF {vf}", all.len()))
+        all.get(&vf).cloned().with_context(|| match all.len() {
+            0 => format!("`{interface}` has no VFs; `vfnic list` shows what has"),
+            count => format!("`{interface}` has {count} VFs and no VF {vf}"),
+        })
     };
     let before = read()?;
     // Again, for a rate not named is the one that was.

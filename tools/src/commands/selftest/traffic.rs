@@ -7,6 +7,7 @@ use vfnic::{PollMode, Poller, Port, QueuePair, Woken};
 
 use super::Found;
 use crate::apps::monotonic;
+use crate::output::nanoseconds;
 use crate::roles::{BURST, Sink, Source};
 use crate::traffic::{Checker, CheckerConfig, FrameSizes, Generator, GeneratorConfig, Identity};
 
@@ -120,5 +121,9 @@ pub(super) fn interrupt(
     if missed > 0 {
         bail!("{missed} of 5 frames came without an interrupt");
     }
-    Ok(Found::Pass(format!("5 of 5, within {slowest:?}")))
+    let slowest = u64::try_from(slowest.as_nanos()).unwrap_or(u64::MAX);
+    Ok(Found::Pass(format!(
+        "5 of 5, within {}",
+        nanoseconds(slowest)
+    )))
 }
