@@ -254,7 +254,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// A batch of this pool that holds up to `capacity` descriptors at once (at least 8).
+    /// A batch of this pool that holds up to `capacity` descriptors at once (at least 8). It allocates; the buffers come
+    /// when they are needed.
     #[must_use]
     pub fn batch(&self, capacity: usize) -> Batch {
         Batch::new(self.clone(), capacity)

@@ -83,13 +83,20 @@ impl fmt::Display for PortState {
 ///    Nothing is received or sent yet.
 /// 2. [`start`](Self::start) gives the queue pairs, for the threads that move frames. The port itself stays with whoever
 ///    looks after it.
-/// 3. While it is open, [`poll_control`](Self::poll_control) is called every 100 ms or so, or
-///    [`spawn_control_thread`](Self::spawn_control_thread) once. That is what notices link changes and resets, and
+/// 3. While it is open, [`poll_control`](Self::poll_control) is called as often as it asks for (every 4 ms while frames
+///    pass, else every 100 ms), or [`spawn_control_thread`](Self::spawn_control_thread) once. That is what notices link changes and resets, and
 ///    recovers from them; what happened is told as [`Event`]s.
 /// 4. [`stop`](Self::stop), and perhaps `start` again. Dropping the port, or [`close`](Self::close), ends it: queues
 ///    stopped, function reset, bus mastering off, interrupts off, then memory, as far as nobody holds packets of it.
 ///
-/// All methods take `&self` and may be called from any thread.
+/// # Requests
+///
+/// What asks the PF (`set_…`, `add_…`, `remove_…`) waits for its answer: microseconds on the simulator, and where the PF is
+/// slow or silent at most [`mailbox_timeout`](crate::PortConfig::mailbox_timeout) in all. Besides the errors named there each
+/// can fail with [`Error::Mailbox`] when the PF does not answer, [`Error::Recovering`] while a reset is being recovered from,
+/// [`Error::Gone`], and [`Error::State`] after the port was closed. What was granted is asked for again after every reset.
+///
+/// All methods take `&self` and may be called from any thread; requests wait for one another.
 #[derive(Debug)]
 pub struct Port {
     shared: Arc<Shared>,
@@ -171,7 +178,8 @@ impl Port {
         &self.shared.pool
     }
 
-    /// A batch for its queues, with room for `capacity` descriptors.
+    /// A batch for its queues, with room for `capacity` descriptors (a frame of several buffers takes several), at least 8.
+    /// It allocates: one for each thread, made once, is what is wanted.
     #[must_use]
     pub fn batch(&self, capacity: usize) -> Batch {
         self.shared.pool.batch(capacity)

@@ -28,7 +28,8 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the PF keeps the VF to the address it assigned; the old address stays.
+    /// [`ConfigError::Mac`] for a group address or zeros; [`Error::Refused`] when the PF keeps the VF to the address it
+    /// assigned; the old address stays.
     pub fn set_mac(&self, address: MacAddr) -> Result<(), Error> {
         check_own(address)?;
         let shared = &self.shared;
@@ -57,8 +58,8 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the table is full, or the administrator assigned the VF's address and does not trust
-    /// it.
+    /// [`ConfigError::Mac`] for a group address or zeros; [`Error::Refused`] when the table is full, or the administrator
+    /// assigned the VF's address and does not trust it.
     pub fn add_mac(&self, address: MacAddr) -> Result<(), Error> {
         check_own(address)?;
         let shared = &self.shared;
@@ -109,7 +110,7 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::NeedsTrust`] when more than 30 were asked for and the PF does not give all multicast frames to this
+    /// [`ConfigError::NotMulticast`] for what is no group address; [`Error::NeedsTrust`] when more than 30 were asked for and the PF does not give all multicast frames to this
     /// VF; the former list stays.
     pub fn set_multicast(&self, list: &[MacAddr]) -> Result<(), Error> {
         if let Some(bad) = list.iter().find(|address| !address.is_multicast()) {
@@ -136,7 +137,8 @@ impl Port {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the administrator set a port VLAN or the card's table is full.
+    /// [`ConfigError::Vlan`] for 4095 and more; [`Error::Refused`] when the administrator set a port VLAN or the card's table
+    /// is full.
     pub fn add_vlan(&self, id: u16) -> Result<(), Error> {
         self.change_vlan(id, true)
     }

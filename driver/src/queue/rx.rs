@@ -32,7 +32,7 @@ impl RxQueue {
     }
 
     /// Appends received frames to `batch` until it is full or there are no more, and hands fresh buffers to the
-    /// hardware. Never blocks. While the port recovers from a reset it gives none.
+    /// hardware. Gives the number of frames. Never blocks. While the port recovers from a reset it gives none.
     ///
     /// # Errors
     ///

@@ -31,7 +31,7 @@ impl TxQueue {
         }
     }
 
-    /// Queues frames from the front of `batch` until the ring is full, and rings the doorbell once. Frames that did
+    /// Queues frames from the front of `batch` until the ring is full, and rings the doorbell once. Gives the number of frames taken. Frames that did
     /// not fit stay in `batch`, in order. Completed frames are reclaimed first. Never blocks. While the port recovers
     /// from a reset it takes none.
     ///
