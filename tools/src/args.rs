@@ -17,6 +17,7 @@ use clap::{Args, ValueEnum};
 use vfnic::PollMode;
 
 use crate::device::Device;
+use crate::report::Recorder;
 use crate::traffic::{FrameSizes, Rate};
 
 /// How a thread waits for frames.
@@ -145,6 +146,19 @@ pub struct Reports {
     /// Write a report with pictures to FILE, one HTML page that needs nothing else
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl Reports {
+    /// What keeps the values for them; `comment` says what is measured, `duration` how long the run is, if that is known.
+    ///
+    /// # Errors
+    ///
+    /// When the log cannot be written.
+    pub fn recorder(&self, comment: &str, duration: Option<Duration>) -> anyhow::Result<Recorder> {
+        // Moments are for the page's pictures.
+        let duration = duration.filter(|_| self.html.is_some());
+        Recorder::new(self.hlog.as_deref(), comment, duration)
+    }
 }
 
 /// What to send.

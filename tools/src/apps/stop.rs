@@ -8,6 +8,7 @@ use anyhow::Context;
 use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
+use vfnic::QueueError;
 
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +24,23 @@ pub enum End {
     Gone,
     /// What was to be written could not be.
     Failed,
+}
+
+impl End {
+    /// What a look at devices, or a turn of their queues, says of the run: it is over when a device is gone.
+    ///
+    /// # Errors
+    ///
+    /// Whatever else the look came to.
+    pub fn of<T>(look: Result<T, vfnic::Error>) -> anyhow::Result<Option<Self>> {
+        match look {
+            Ok(_) => Ok(None),
+            Err(vfnic::Error::Gone { .. } | vfnic::Error::Queue(QueueError::Gone)) => {
+                Ok(Some(Self::Gone))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 /// When a run is to end. A first SIGINT, SIGTERM or SIGHUP ends it in good order, with its report; a second one at once.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use vfnic::{Batch, Frame, Poller, PortConfig, Promisc, QueueError};
+use vfnic::{Batch, Frame, Poller, PortConfig, Promisc};
 
 use crate::apps::capture_file::{About, Files, Record, Writer};
 use crate::apps::packet::{Filter, Packet, Protocol};
@@ -205,10 +205,8 @@ impl Run {
             if let Some(error) = failed {
                 return Err(error);
             }
-            match turn {
-                Ok(_) => {}
-                Err(vfnic::Error::Queue(QueueError::Gone)) => return Ok(End::Gone),
-                Err(error) => return Err(error.into()),
+            if let Some(end) = End::of(turn)? {
+                return Ok(end);
             }
             if let Some(end) = self.tick()? {
                 return Ok(end);
@@ -260,10 +258,8 @@ impl Run {
     }
 
     fn tick(&mut self) -> anyhow::Result<Option<End>> {
-        match self.ports.look_after() {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. }) => return Ok(Some(End::Gone)),
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(self.ports.look_after())? {
+            return Ok(Some(end));
         }
         let now = self.stop.elapsed();
         if now >= self.next_live {

@@ -103,12 +103,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
         let turn = poller.turn(Some(stop.left(most)), |index, pairs| {
             answer(&mut station, &mut batch, &mut pairs[index])
         });
-        match turn.map(|_| ()).and_then(|()| ports.look_after()) {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. } | vfnic::Error::Queue(QueueError::Gone)) => {
-                break End::Gone;
-            }
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(turn.and_then(|_| ports.look_after()))? {
+            break end;
         }
         let answered = station.answered().total();
         let now = stop.elapsed();

@@ -144,13 +144,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     });
     let sink = Sink::new(checker, port.batch(2 * BURST));
     let page = PageFile::wanted(args.reports.html.as_deref())?;
-    let recorder = Recorder::new(
-        args.reports.hlog.as_deref(),
+    let recorder = args.reports.recorder(
         "vfnic sink: time from departure to arrival",
-        args.run
-            .ending
-            .duration
-            .filter(|_| args.reports.html.is_some()),
+        args.run.ending.duration,
     )?;
     let mut run = Run {
         live: LiveLine::new(args.run.ending.json),
@@ -214,10 +210,8 @@ impl Run {
     }
 
     fn tick(&mut self) -> anyhow::Result<Option<End>> {
-        match self.ports.look_after() {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. }) => return Ok(Some(End::Gone)),
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(self.ports.look_after())? {
+            return Ok(Some(end));
         }
         let now = self.stop.elapsed();
         let tally = self.sink.checker().tally();

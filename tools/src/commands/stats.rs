@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args as ClapArgs;
 use serde::Serialize;
-use vfnic::{Poller, Port, PortConfig, Promisc, QueueError};
+use vfnic::{Poller, Port, PortConfig, Promisc};
 
 use crate::apps::{End, Ports, Stop, http, per_second, round};
 use crate::args::{self, Mode, OneVf};
@@ -233,12 +233,8 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
             batch.clear();
             Ok(count)
         });
-        match turn.map(|_| ()).and_then(|()| ports.look_after()) {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. } | vfnic::Error::Queue(QueueError::Gone)) => {
-                break End::Gone;
-            }
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(turn.and_then(|_| ports.look_after()))? {
+            break end;
         }
         let now = stop.elapsed();
         if args.metrics.is_some() {

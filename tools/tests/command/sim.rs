@@ -17,6 +17,11 @@ struct Served {
     said: Vec<String>,
 }
 
+fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+}
+
 impl Served {
     fn start(name: &str, more: &[&str]) -> Self {
         let dir = std::env::temp_dir().join(format!("vfnic-{}-{name}", std::process::id()));
@@ -44,6 +49,13 @@ impl Served {
             said.push(lines.next().expect("it gets ready").expect("text"));
         }
         Self { child, dir, said }
+    }
+
+    /// Tells it to end, in good order.
+    fn end(&mut self) {
+        terminate(&self.child);
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}");
     }
 
     fn ask(&self, words: &[&str]) -> std::process::Output {
@@ -159,8 +171,7 @@ fn sigterm_ends_it_while_it_waits_for_the_other_end() {
         }
     };
     until(&|| name.exists());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    terminate(&child);
     until(&|| !name.exists());
     assert!(child.wait().expect("it ends").success());
     let _ = std::fs::remove_dir_all(&dir);
@@ -183,9 +194,7 @@ fn what_leaves_by_the_wire_is_captured() {
         "100",
     ]);
     assert!(output.status.success(), "{output:?}");
-    let pid = rustix::process::Pid::from_child(&served.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-    assert!(served.child.wait().expect("it ends").success());
+    served.end();
     let capture = std::fs::read(&file).expect("a capture");
     std::fs::remove_file(&file).expect("ours");
     // 24 bytes of file header, 16 of each frame's, and frames of 96 bytes without their CRC.
@@ -198,9 +207,7 @@ fn what_clients_do_is_traced() {
     let mut served = Served::start("trace", &["--trace", file.to_str().expect("text")]);
     let output = probe(&served);
     assert!(output.status.success(), "{output:?}");
-    let pid = rustix::process::Pid::from_child(&served.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-    assert!(served.child.wait().expect("it ends").success());
+    served.end();
     let trace = std::fs::read_to_string(&file).expect("a trace");
     std::fs::remove_file(&file).expect("ours");
     // Which VF, and registers by name: the reset that begins every life of a VF, and the mailbox.
@@ -244,10 +251,7 @@ fn sigterm_ends_it_cleanly_with_a_client_on_it() {
     client.read_exact(&mut reply).expect("a reply");
     assert_eq!(reply[8], 1, "a reply without an error");
     let start = Instant::now();
-    let pid = rustix::process::Pid::from_child(&served.child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
-    let status = served.child.wait().expect("it ends");
-    assert!(status.success(), "{status}");
+    served.end();
     assert!(
         start.elapsed() < Duration::from_secs(1),
         "{:?}",

@@ -3,10 +3,9 @@
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::rig::{Length, Load, Path, Rig, Trial};
+use super::rig::{Length, Load, Path, Rig, Trial, each_length};
 use super::throughput::reasons;
 use crate::cli::Outcome;
-use crate::confine::{self, Keep};
 use crate::output;
 use crate::report::{Axis, Chart, Line, Page};
 use crate::traffic::{FrameSizes, Rate};
@@ -69,20 +68,17 @@ struct Summary {
 /// When a port cannot be had or goes away.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let file = args.path.page_file()?;
-    let mut rig = Rig::open(&args.path)?;
-    confine::enter(Keep::Nothing);
-    let mut rows = Vec::new();
-    if !args.path.json {
-        output::line(format_args!(
-            "{:>6} {:>10} {:>10} {:>10} {:>7}  lost first to",
-            "frame", "burst", "shortest", "longest", "trials"
-        ))?;
-    }
-    for frame in &args.path.frame {
-        let row = search(args, &mut rig, *frame)?;
-        if !args.path.json {
+    let head = format!(
+        "{:>6} {:>10} {:>10} {:>10} {:>7}  lost first to",
+        "frame", "burst", "shortest", "longest", "trials"
+    );
+    let rows = each_length(
+        &args.path,
+        &head,
+        |rig, frame| search(args, rig, frame),
+        |row| {
             let sign = if row.at_least { "≥ " } else { "" };
-            output::line(format_args!(
+            format!(
                 "{:>6} {:>10} {:>10} {:>10} {:>7}  {}",
                 row.frame,
                 format!("{sign}{}", row.frames),
@@ -90,11 +86,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
                 row.longest,
                 row.trials,
                 row.first_loss.as_ref().map(reasons).unwrap_or_default()
-            ))?;
-        }
-        rows.push(row);
-    }
-    rig.close()?;
+            )
+        },
+    )?;
     let summary = Summary {
         device: args.path.device.to_string(),
         peer: args.path.peer.to_string(),

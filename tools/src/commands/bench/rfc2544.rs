@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::rig::{Length, Load, Path, Rig, Trial};
+use super::rig::{Length, Load, Path, Rig, Trial, each_length};
 use crate::apps::round;
 use crate::args;
 use crate::cli::Outcome;
-use crate::confine::{self, Keep};
 use crate::output::{self, quantity};
 use crate::report::{Axis, Chart, Line, Page};
 use crate::traffic::{FrameSizes, Rate};
@@ -91,39 +90,33 @@ struct Summary {
 /// When a port cannot be had or goes away.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let file = args.path.page_file()?;
-    let mut rig = Rig::open(&args.path)?;
-    confine::enter(Keep::Nothing);
     let criteria = format!(
         "trials of {:?}; passed when the whole schedule was sent, at most {} % is missing 2 s after its end, none damaged or doubled; to {} %",
         args.trial, args.loss, args.resolution
     );
-    if !args.path.json {
-        output::line(&criteria)?;
-        output::line(format_args!(
-            "{:>6} {:>11} {:>9} {:>9} {:>7}  limit",
-            "frame", "rate", "Gbit/s", "of line", "trials"
-        ))?;
-    }
-    let mut rows = Vec::new();
-    for frame in &args.path.frame {
-        let row = search(args, &mut rig, *frame)?;
-        if !args.path.json {
+    let head = format!(
+        "{criteria}\n{:>6} {:>11} {:>9} {:>9} {:>7}  limit",
+        "frame", "rate", "Gbit/s", "of line", "trials"
+    );
+    let rows = each_length(
+        &args.path,
+        &head,
+        |rig, frame| search(args, rig, frame),
+        |row| {
             #[expect(clippy::cast_precision_loss, reason = "three digits are printed")]
             let rate = quantity(row.pps as f64, "pps");
             let line = row
                 .percent_of_line
                 .map_or_else(|| "?".to_owned(), |percent| format!("{percent:.1} %"));
-            output::line(format_args!(
+            format!(
                 "{:>6} {rate:>11} {:>9.3} {line:>9} {:>7}  {}",
                 row.frame,
                 row.gbit_per_second,
                 row.trials.len(),
                 row.limit
-            ))?;
-        }
-        rows.push(row);
-    }
-    rig.close()?;
+            )
+        },
+    )?;
     let summary = Summary {
         device: args.path.device.to_string(),
         peer: args.path.peer.to_string(),

@@ -11,8 +11,10 @@ use vfnic::{Link, Port, PortConfig, PortStats, QueueCount, QueuePair};
 
 use crate::apps::{Ports, monotonic, per_second, round};
 use crate::cli::UsageError;
+use crate::confine::{self, Keep};
 use crate::device::Device;
 use crate::drops;
+use crate::output;
 use crate::report::PageFile;
 use crate::roles::{BURST, Sink, Source};
 use crate::traffic::{
@@ -58,6 +60,30 @@ impl Path {
     pub(super) fn page_file(&self) -> anyhow::Result<Option<PageFile>> {
         PageFile::wanted(self.html.as_deref())
     }
+}
+
+/// Measures frames of each length in turn: `head` is the table's, `line` a length's line in it, printed as it is measured.
+pub(super) fn each_length<R>(
+    path: &Path,
+    head: &str,
+    mut measure: impl FnMut(&mut Rig, FrameSizes) -> anyhow::Result<R>,
+    line: impl Fn(&R) -> String,
+) -> anyhow::Result<Vec<R>> {
+    let mut rig = Rig::open(path)?;
+    confine::enter(Keep::Nothing);
+    let tell = |text: &str| match path.json {
+        true => Ok(()),
+        false => output::line(text),
+    };
+    tell(head)?;
+    let mut rows = Vec::new();
+    for frame in &path.frame {
+        let row = measure(&mut rig, *frame)?;
+        tell(&line(&row))?;
+        rows.push(row);
+    }
+    rig.close()?;
+    Ok(rows)
 }
 
 /// How long to wait for links.

@@ -5,10 +5,9 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use serde::Serialize;
 
-use super::rig::{Length, Load, Path, Rig, Trial};
+use super::rig::{Length, Load, Path, Trial, each_length};
 use crate::args;
 use crate::cli::Outcome;
-use crate::confine::{self, Keep};
 use crate::output::{self, quantity};
 use crate::report::{Axis, Chart, Line, Page};
 use crate::traffic::Rate;
@@ -51,36 +50,32 @@ struct Summary {
 /// When a port cannot be had or goes away.
 pub(super) fn run(args: &Args) -> anyhow::Result<Outcome> {
     let file = args.path.page_file()?;
-    let mut rig = Rig::open(&args.path)?;
-    confine::enter(Keep::Nothing);
-    let mut rows = Vec::new();
-    if !args.path.json {
-        output::line(format_args!(
-            "{:>6} {:>11} {:>11} {:>13} {:>10}  lost to",
-            "frame", "sent", "received", "Gbit/s", "lost"
-        ))?;
-    }
-    for frame in &args.path.frame {
-        let row = rig.trial(&Load {
-            frame: *frame,
-            rate: args.rate,
-            length: Length::Time(args.duration),
-            look: true,
-        })?;
-        if !args.path.json {
-            output::line(format_args!(
+    let head = format!(
+        "{:>6} {:>11} {:>11} {:>13} {:>10}  lost to",
+        "frame", "sent", "received", "Gbit/s", "lost"
+    );
+    let load = |frame| Load {
+        frame,
+        rate: args.rate,
+        length: Length::Time(args.duration),
+        look: true,
+    };
+    let rows = each_length(
+        &args.path,
+        &head,
+        |rig, frame| rig.trial(&load(frame)),
+        |row| {
+            format!(
                 "{:>6} {:>11} {:>11} {:>13.3} {:>10}  {}",
                 row.frame,
                 quantity(row.offered_pps, "pps"),
                 quantity(row.received_pps, "pps"),
                 row.gbit_per_second,
                 row.lost,
-                reasons(&row)
-            ))?;
-        }
-        rows.push(row);
-    }
-    rig.close()?;
+                reasons(row)
+            )
+        },
+    )?;
     let summary = Summary {
         device: args.path.device.to_string(),
         peer: args.path.peer.to_string(),

@@ -79,7 +79,7 @@ impl Progress {
             args.traffic.seed
         );
         Ok(Self {
-            recorder: Recorder::new(args.reports.hlog.as_deref(), &comment, Some(args.duration))?,
+            recorder: args.reports.recorder(&comment, Some(args.duration))?,
             last: Snapshot::default(),
         })
     }

@@ -245,15 +245,12 @@ impl Forwarding {
                     }
                 }
             });
-            match turn {
-                Ok(_) => {}
-                Err(vfnic::Error::Queue(QueueError::Gone)) => break Ok(End::Gone),
-                Err(error) => break Err(error.into()),
-            }
-            match self.tick() {
-                Ok(None) => {}
-                Ok(Some(end)) => break Ok(end),
-                Err(error) => break Err(error),
+            let end = match End::of(turn) {
+                Ok(None) => self.tick(),
+                over => over,
+            };
+            if let Some(end) = end.transpose() {
+                break end;
             }
         };
         self.wakeups = poller.stats().wakeups;
@@ -263,10 +260,8 @@ impl Forwarding {
 
     /// Everything but forwarding. Says why to end, if it is time to.
     fn tick(&mut self) -> anyhow::Result<Option<End>> {
-        match self.ports.look_after() {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. }) => return Ok(Some(End::Gone)),
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(self.ports.look_after())? {
+            return Ok(Some(end));
         }
         let forwarded = self.forwarded();
         let now = self.stop.elapsed();

@@ -128,13 +128,9 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     warn_of_source(&args, port);
     let feed = Feed::new(&args, port, capture);
     let page = PageFile::wanted(args.reports.html.as_deref())?;
-    let recorder = Recorder::new(
-        args.reports.hlog.as_deref(),
+    let recorder = args.reports.recorder(
         "vfnic gen: gaps between departures",
-        args.run
-            .ending
-            .duration
-            .filter(|_| args.reports.html.is_some()),
+        args.run.ending.duration,
     )?;
     let mut run = Run {
         live: LiveLine::new(args.run.ending.json),
@@ -232,10 +228,8 @@ impl Run {
 
     /// Everything but sending. Says why to end, if it is time to.
     fn tick(&mut self) -> anyhow::Result<Option<End>> {
-        match self.ports.look_after() {
-            Ok(()) => {}
-            Err(vfnic::Error::Gone { .. }) => return Ok(Some(End::Gone)),
-            Err(error) => return Err(error.into()),
+        if let Some(end) = End::of(self.ports.look_after())? {
+            return Ok(Some(end));
         }
         let now = self.stop.elapsed();
         if now >= self.next_live {
