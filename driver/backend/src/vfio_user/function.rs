@@ -1,27 +1,23 @@
 //! A PCI function behind a vfio-user server.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use memmap2::MmapOptions;
-use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_SET_ACTION_TRIGGER,
     VFIO_IRQ_SET_DATA_EVENTFD, VFIO_IRQ_SET_DATA_NONE, VFIO_PCI_CONFIG_REGION_INDEX,
     VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX,
-    VFIO_REGION_INFO_FLAG_CAPS, VFIO_REGION_INFO_FLAG_MMAP,
 };
 use vfnic_hw::{Clock, DmaSpace, Event, Mmio, PciError, PciFunction, PciIds, RealClock};
 
 use super::UserSpace;
 use super::connection::{Connection, Failure, Reply};
 use super::frame::{Command, Fields, Message};
-use crate::caps;
+use super::region::{ByMessage, Region, read_data, read_request, write_request};
 use crate::config;
-use crate::window::{Area, Calls, Window};
+use crate::window::Window;
 
 /// A server may take its time over a reset.
 const RESET_TIME: Duration = Duration::from_secs(5);
@@ -41,23 +37,6 @@ pub(super) struct UserFunction {
     /// Held by whatever changes interrupts, bus mastering or the reset state: how many vectors are routed.
     control: Mutex<u32>,
     clock: Arc<RealClock>,
-}
-
-/// A region as the server describes it.
-#[derive(Debug)]
-struct Region {
-    len: u64,
-    mappable: Option<Mappable>,
-}
-
-/// What of a region can be mapped.
-#[derive(Debug)]
-struct Mappable {
-    file: File,
-    /// Where the region begins in the file.
-    offset: u64,
-    /// The parts as (offset in the region, length).
-    parts: Vec<(u64, u64)>,
 }
 
 impl UserFunction {
@@ -148,30 +127,7 @@ impl UserFunction {
             .u64(0)
             .u64(0);
         let Reply { body, fds } = self.ask(Command::GetRegionInfo, message)?;
-        let mut fields = Fields(&body);
-        let numbers = (|| {
-            fields.u32()?;
-            let flags = fields.u32()?;
-            fields.u32()?;
-            Some((flags, fields.u32()?, fields.u64()?, fields.u64()?))
-        })();
-        let Some((flags, cap_offset, len, offset)) = numbers else {
-            return Err(self.nonsense(Command::GetRegionInfo, &body));
-        };
-        let file = (flags & VFIO_REGION_INFO_FLAG_MMAP != 0)
-            .then(|| fds.into_iter().next())
-            .flatten();
-        let sparse = (flags & VFIO_REGION_INFO_FLAG_CAPS != 0)
-            .then(|| caps::sparse_areas(&body, cap_offset))
-            .flatten();
-        Ok(Region {
-            len,
-            mappable: file.map(|fd| Mappable {
-                file: fd.into(),
-                offset,
-                parts: sparse.unwrap_or_else(|| vec![(0, len)]),
-            }),
-        })
+        Region::of_reply(&body, fds).ok_or_else(|| self.nonsense(Command::GetRegionInfo, &body))
     }
 
     fn irq_count(&self, index: u32, kinds: u32) -> Result<u32, PciError> {
@@ -259,50 +215,6 @@ impl UserFunction {
             ),
         })
     }
-
-    /// The mappable parts of a BAR, mapped; none of a file that could shrink under the mapping, since touching it then
-    /// would kill this process.
-    fn areas(&self, index: u8, region: &Region) -> Vec<Area> {
-        let Some(Mappable {
-            file,
-            offset,
-            parts,
-        }) = &region.mappable
-        else {
-            return Vec::new();
-        };
-        let size = fstat(file)
-            .ok()
-            .and_then(|stat| u64::try_from(stat.st_size).ok())
-            .unwrap_or(0);
-        let sealed = fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
-        if !sealed {
-            log::info!(
-                "{}: BAR {index} can be mapped, but its file is not sealed against shrinking; messages it is",
-                self.name
-            );
-            return Vec::new();
-        }
-        parts
-            .iter()
-            .filter_map(|&(start, len)| {
-                let at = offset.checked_add(start)?;
-                let inside = at.checked_add(len)? <= size && start.checked_add(len)? <= region.len;
-                if !inside || !start.is_multiple_of(4) {
-                    return None;
-                }
-                let map = MmapOptions::new()
-                    .offset(at)
-                    .len(usize::try_from(len).ok()?)
-                    .map_raw(file)
-                    .ok()?;
-                Some(Area {
-                    start: u32::try_from(start).ok()?,
-                    map,
-                })
-            })
-            .collect()
-    }
 }
 
 fn irq_set(flags: u32, index: u32, start: u32, count: u32) -> Message {
@@ -334,21 +246,6 @@ fn explain(device: &str, request: &str, failure: Failure) -> PciError {
     }
 }
 
-fn read_request(index: u32, offset: u64, len: u32) -> Message {
-    Message::new(Command::RegionRead)
-        .u64(offset)
-        .u32(index)
-        .u32(len)
-}
-
-/// The data of a reply to [`read_request`], when it is the reply to just that.
-fn read_data(body: &[u8], index: u32, offset: u64, len: u32) -> Option<&[u8]> {
-    let mut fields = Fields(body);
-    let same = fields.u64()? == offset && fields.u32()? == index && fields.u32()? == len;
-    let data = fields.rest();
-    (same && data.len() == usize::try_from(len).ok()?).then_some(data)
-}
-
 impl PciFunction for UserFunction {
     fn name(&self) -> &str {
         &self.name
@@ -373,11 +270,7 @@ impl PciFunction for UserFunction {
 
     fn write_config(&self, offset: u16, data: &[u8]) -> Result<(), PciError> {
         self.config_range(offset, data.len())?;
-        let message = Message::new(Command::RegionWrite)
-            .u64(u64::from(offset))
-            .u32(VFIO_PCI_CONFIG_REGION_INDEX)
-            .u32(u32::try_from(data.len()).unwrap_or(u32::MAX))
-            .bytes(data);
+        let message = write_request(VFIO_PCI_CONFIG_REGION_INDEX, u64::from(offset), data);
         self.ask(Command::RegionWrite, message).map(drop)
     }
 
@@ -400,11 +293,9 @@ impl PciFunction for UserFunction {
         if len < 4 {
             return Err(none(region.len));
         }
-        let calls = Arc::new(ByMessage {
-            server: self.server.clone(),
-            index: u32::from(index),
-        });
-        let window = Window::new(&self.name, index, len, self.areas(index, &region), calls);
+        let calls = Arc::new(ByMessage::new(self.server.clone(), u32::from(index)));
+        let areas = region.areas(&self.name, index);
+        let window = Window::new(&self.name, index, len, areas, calls);
         bars.insert(index, window.clone());
         Ok(Arc::new(window))
     }
@@ -484,33 +375,5 @@ impl Drop for UserFunction {
             log::info!("{error} (while closing)");
         }
         self.server.close();
-    }
-}
-
-/// Registers by message: reads wait for the answer, writes are posted.
-#[derive(Debug)]
-struct ByMessage {
-    server: Arc<Connection>,
-    index: u32,
-}
-
-impl Calls for ByMessage {
-    fn read(&self, offset: u32) -> Option<u32> {
-        let at = u64::from(offset);
-        let request = read_request(self.index, at, 4);
-        let reply = self.server.ask(Command::RegionRead, request, &[]).ok()?;
-        let data = read_data(&reply.body, self.index, at, 4)?;
-        Some(u32::from_le_bytes(data.try_into().ok()?))
-    }
-
-    fn write(&self, offset: u32, value: u32) {
-        let message = Message::new(Command::RegionWrite)
-            .u64(u64::from(offset))
-            .u32(self.index)
-            .u32(4)
-            .bytes(&value.to_le_bytes());
-        if let Err(Failure::Broken(problem)) = self.server.post(message) {
-            log::debug!("vfio-user: writing {offset:#x}: {problem}");
-        }
     }
 }

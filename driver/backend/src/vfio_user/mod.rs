@@ -19,6 +19,7 @@
 mod connection;
 mod frame;
 mod function;
+mod region;
 mod space;
 
 #[cfg(test)]
