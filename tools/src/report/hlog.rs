@@ -72,16 +72,8 @@ mod tests {
     use hdrhistogram::serialization::Deserializer;
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
+    use super::super::tests::thousand;
     use super::*;
-    use crate::traffic::latency_histogram;
-
-    fn thousand() -> Histogram<u64> {
-        let mut histogram = latency_histogram();
-        for value in 1..=1000 {
-            histogram.record(value * 1000).expect("in bounds");
-        }
-        histogram
-    }
 
     #[test]
     fn a_log_can_be_read_back() {

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::traffic::latency_histogram;
 
-    fn thousand() -> Histogram<u64> {
+    pub(super) fn thousand() -> Histogram<u64> {
         let mut histogram = latency_histogram();
         for value in 1..=1000 {
             histogram.record(value * 1000).expect("in bounds");
