@@ -96,17 +96,23 @@ impl Progress {
         let wall = now.at.saturating_sub(self.last.at);
         let frames = now.received.saturating_sub(self.last.received);
         let interval = Latency::from(&update.latencies);
+        // What is well is not told, so that the rest has room on 80 columns.
+        let bad: String = [
+            ("missing", update.missing),
+            ("dup", update.tally.duplicated),
+            ("reordered", update.tally.reordered),
+            ("corrupt", update.tally.corrupted),
+        ]
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("  {name} {count}"))
+        .collect();
         let text = format!(
-            "{:5.1} s  {:>9}  missing {}  dup {}  reordered {}  corrupt {}  p50 {}  p99 {}  max {}  CPU: driver {:3.0} %, card {:3.0} %",
+            "{:5.1} s  {:>9}{bad}  p50 {}  p99 {}  CPU: driver {:.0} %, card {:.0} %",
             now.at.as_secs_f64(),
             quantity(per_second(frames, wall), "pps"),
-            update.missing,
-            update.tally.duplicated,
-            update.tally.reordered,
-            update.tally.corrupted,
             nanoseconds(interval.p50),
             nanoseconds(interval.p99),
-            nanoseconds(interval.max),
             cpu::percent(now.driver.saturating_sub(self.last.driver), wall),
             cpu::percent(now.card.saturating_sub(self.last.card), wall),
         );
