@@ -1,10 +1,14 @@
 //! Numbers from the references, as literals.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use vfnic_hw::Model;
+use vfnic_hw::{Model, regs};
 
 use super::*;
+use crate::fake::{FakeBar, PfScript};
+use crate::wait::block_on;
+use crate::wait::tests::TestClock;
 
 fn family(model: Model) -> Family {
     Family::of(model)
@@ -95,4 +99,71 @@ fn frame_sizes_count_what_each_family_counts() {
     assert_eq!(family(Model::I350).set_lpe(1500).words(), [5, 1522]);
     assert_eq!(family(Model::X540).set_lpe(9710).words(), [5, 9728]);
     assert_eq!(family(Model::I350).set_lpe(9706).words(), [5, 9728]);
+}
+
+/// What the handshake makes of these words of the PF.
+fn handshake(model: Model, words: &[u32]) -> Handshake {
+    let script = PfScript::new().on(1, &[words]);
+    let (bar, status, place) = match model {
+        Model::I82576 | Model::I350 => (
+            FakeBar::igbvf(script),
+            regs::igbvf::VTSTATUS,
+            igbvf::MAILBOX,
+        ),
+        _ => (
+            FakeBar::ixgbevf(script),
+            regs::ixgbevf::VFSTATUS,
+            ixgbevf::MAILBOX,
+        ),
+    };
+    let regs = Registers::new(bar as _, status, place.control);
+    let ticker = Ticker::new(Arc::new(TestClock::default()));
+    let mut mailbox = Mailbox::new(place, Duration::from_secs(1));
+    let io = Io {
+        regs: &regs,
+        ticker: &ticker,
+        device: "vf",
+    };
+    block_on(&ticker, family(model).handshake(io, &mut mailbox)).expect("answered")
+}
+
+#[test]
+fn an_address_is_the_vfs_when_it_comes_with_an_acknowledgement_and_can_be_one() {
+    let address = MacAddr([2, 0x11, 0x22, 0x33, 0x44, 0x55]);
+    for model in [Model::I350, Model::X540] {
+        for (word, low, high, assigned) in [
+            (0x8000_0001, 0x3322_1102, 0x5544, Some(address)),
+            (0x4000_0001, 0x3322_1102, 0x5544, None),
+            (0x8000_0001, 0, 0, None),
+            (0x8000_0001, 0x3322_1103, 0x5544, None),
+        ] {
+            let found = handshake(model, &[word, low, high, 0]);
+            assert_eq!(found.assigned, assigned, "{model:?} {word:#x} {low:#x}");
+        }
+    }
+}
+
+#[test]
+fn the_multicast_filter_type_is_two_bits_of_the_fourth_word() {
+    for (word, kind) in [(0, 0), (1, 1), (3, 3), (4, 0), (0xffff_fffe, 2)] {
+        let found = handshake(Model::X540, &[0x8000_0001, 2, 0, word]);
+        assert_eq!(found.filter_type, kind, "{word:#x}");
+    }
+}
+
+#[test]
+fn promiscuity_is_granted_when_the_pf_says_so() {
+    let granted = |model, mode, word0, word1| {
+        let mut words = [0; 16];
+        words[..2].copy_from_slice(&[word0, word1]);
+        family(model).promisc_granted(mode, &Reply { words })
+    };
+    // ixgbevf.md §6.8: what is not allowed is cut down with an acknowledgement, and word 1 has what is left.
+    let ixgbe = |mode, word0, mode_left| granted(Model::X550, mode, word0, mode_left);
+    assert!(ixgbe(Promisc::All, 0xA000_000C, 3));
+    assert!(!ixgbe(Promisc::All, 0xA000_000C, 2));
+    assert!(ixgbe(Promisc::AllMulticast, 0xA000_000C, 2));
+    assert!(!ixgbe(Promisc::All, 0x6000_000C, 3));
+    let igb = |word0| granted(Model::I350, Promisc::All, word0, 0);
+    assert!(igb(0xA000_0006) && !igb(0x6000_0006));
 }

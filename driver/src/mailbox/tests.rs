@@ -167,6 +167,7 @@ fn m9_a_late_reply_is_read_before_the_next_request() {
         bench.mailbox.next_notice(),
         Some(Notice::Unknown(0xA000_0005))
     );
+    assert_eq!(bench.mailbox.next_notice(), None, "and read once");
 }
 
 #[test]
@@ -246,4 +247,57 @@ fn m17_a_message_flood_is_bounded() {
     }
     assert!(kept <= MOST_NOTICES);
     assert!(bench.ticker.now() <= Duration::from_millis(1100));
+}
+
+#[test]
+fn each_handshake_begins_a_life_with_a_number_of_its_own() {
+    let mut bench = Bench::new(PfScript::new());
+    let mut lives = vec![bench.mailbox.life()];
+    for _ in 0..3 {
+        bench.mailbox.begin_life();
+        lives.push(bench.mailbox.life());
+    }
+    assert_eq!(lives, [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_the_pf_is_at_is_told_bit_by_bit() {
+    let mut bench = Bench::new(PfScript::new().resetting_on(5));
+    let state = |bench: &mut Bench| {
+        let state = bench.mailbox.pf_state(&bench.regs).expect("there");
+        (state.in_reset, state.was_reset, state.message)
+    };
+    assert_eq!(state(&mut bench), (false, false, false));
+    bench.bar.pf_sends(&[0x2000_0100]);
+    assert_eq!(state(&mut bench), (false, false, true));
+    assert_eq!(state(&mut bench), (false, false, true), "until it is read");
+    bench.mailbox.begin_life();
+    assert!(bench.ask(&lpe()).is_err());
+    assert!(state(&mut bench).0, "it is in reset");
+}
+
+/// Reads a pending message; gives the notices there are then, and whether a message still waits.
+fn collected(bench: &mut Bench) -> (Vec<Notice>, bool) {
+    let look = bench.mailbox.pf_state(&bench.regs);
+    assert!(look.is_ok());
+    let limit = Duration::from_millis(1);
+    let collect = bench.mailbox.collect(&bench.regs, &bench.ticker, limit);
+    assert!(block_on(&bench.ticker, collect).is_ok());
+    let notices = std::iter::from_fn(|| bench.mailbox.next_notice()).collect();
+    let state = bench.mailbox.pf_state(&bench.regs).expect("there");
+    (notices, state.message)
+}
+
+#[test]
+fn a_message_is_collected_once_and_under_the_lock() {
+    let mut bench = Bench::new(PfScript::new());
+    assert_eq!(collected(&mut bench), (vec![], false));
+    assert!(bench.bar.writes().is_empty(), "there was nothing to read");
+    bench.bar.pf_sends(&[0x2000_0100]);
+    assert_eq!(collected(&mut bench), (vec![Notice::Look], false));
+    assert_eq!(collected(&mut bench), (vec![], false));
+    // While the PF writes, its message waits.
+    let mut bench = Bench::new(PfScript::new().holding_the_buffer());
+    bench.bar.pf_sends(&[0x2000_0100]);
+    assert_eq!(collected(&mut bench), (vec![], true));
 }

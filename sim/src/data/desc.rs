@@ -527,4 +527,52 @@ mod tests {
             0x0000_0001_0000_0064
         );
     }
+
+    #[test]
+    fn a_legacy_write_back_has_its_status_and_errors_in_bytes_of_their_own() {
+        let plain = RxMeta::default();
+        for family in [Family::Ixgbevf, Family::Igbvf] {
+            assert_eq!(rx_legacy(family, &plain, 0x600, false), 0x1_0000_0600);
+            assert_eq!(rx_legacy(family, &plain, 0x600, true), 0x3_0000_0600);
+        }
+        let everything = RxMeta {
+            ip: Check::Bad,
+            l4: Check::Bad,
+            udp: true,
+            tagged: true,
+            vlan: 0xa123,
+            inexact: true,
+            error: true,
+            ..plain
+        };
+        // DD, EOP, VP, UDPCS, L4CS, IPCS and PIF; RXE, TCPE and IPE.
+        let ixgbe = rx_legacy(Family::Ixgbevf, &everything, 60, true);
+        assert_eq!(ixgbe, 0xa123_c1fb_0000_003c);
+        let igb = rx_legacy(Family::Igbvf, &everything, 60, true);
+        assert_eq!(igb, 0xa123_e0fb_0000_003c);
+        let l4_alone = RxMeta {
+            l4: Check::Bad,
+            ..plain
+        };
+        assert_eq!(
+            rx_legacy(Family::Igbvf, &l4_alone, 60, true),
+            0x2023_0000_003c
+        );
+        let ip_alone = RxMeta {
+            ip: Check::Bad,
+            ..plain
+        };
+        assert_eq!(
+            rx_legacy(Family::Igbvf, &ip_alone, 60, true),
+            0x4043_0000_003c
+        );
+    }
+
+    #[test]
+    fn there_is_a_hash_where_its_type_says_so() {
+        assert_eq!(rss_hash(0x1234_5678_0000_0000), None);
+        for kind in 1..16 {
+            assert_eq!(rss_hash(0x1234_5678_0000_0000 | kind), Some(0x1234_5678));
+        }
+    }
 }

@@ -65,7 +65,7 @@ fn l4_checksum(
     let len = frame.len();
     match context.l4 {
         L4Type::Tcp if l4 + 20 <= len => insert(frame, l4, len, l4 + 16, more),
-        L4Type::Udp if l4 + 8 <= len => {
+        L4Type::Udp => {
             insert(frame, l4, len, l4 + 6, more)?;
             let sum = field::<2>(frame, l4 + 6)?;
             if *sum == [0, 0] {
@@ -116,7 +116,7 @@ fn legacy_checksum(frame: &mut [u8], legacy: &TxLegacy) -> Result<(), RingViolat
         return Ok(());
     }
     let (from, at) = (usize::from(legacy.start), usize::from(legacy.offset));
-    if from >= frame.len() || at + 2 > frame.len() || at < from {
+    if at + 2 > frame.len() || at < from {
         return Err(RingViolation::BadOffload);
     }
     insert(frame, from, frame.len(), at, 0)
@@ -397,5 +397,93 @@ mod tests {
         let small = context(Tcp, 20, 20, 16);
         assert_eq!(made(&small, 54 + 16 * MAX_SEGMENTS), Ok(MAX_SEGMENTS));
         assert_eq!(made(&small, 55 + 16 * MAX_SEGMENTS), Err(BAD));
+    }
+
+    #[test]
+    fn a_field_may_lie_across_the_words_of_the_frame() {
+        // One 16-bit big-endian word after the other, from where the sum begins.
+        let total = |bytes: &[u8]| {
+            let words = bytes.as_chunks::<2>().0.iter();
+            let total: u32 = words.map(|&word| u32::from(u16::from_be_bytes(word))).sum();
+            (total & 0xffff) + (total >> 16)
+        };
+        for (start, offset) in [(14, 24), (15, 15), (15, 31), (21, 27)] {
+            let data = TxData {
+                legacy: Some(TxLegacy {
+                    checksum: true,
+                    start,
+                    offset,
+                    vlan: 0,
+                }),
+                ..TxData::default()
+            };
+            let from = usize::from(start);
+            let mut frame: Vec<u8> = (1..).take(from + 40).collect();
+            let at = usize::from(offset);
+            frame[at..at + 2].fill(0);
+            assert_eq!(checksums(&mut frame, &data, &TxContext::default()), Ok(()));
+            assert_eq!(total(&frame[from..]), 0xffff, "{offset} from {start} on");
+        }
+    }
+
+    #[test]
+    fn a_udp_sum_of_zero_is_sent_as_all_ones() {
+        let data = TxData {
+            txsm: true,
+            ..TxData::default()
+        };
+        let mut frame = vec![0; 44];
+        frame[42..].fill(0xff);
+        assert_eq!(
+            checksums(&mut frame, &data, &context(L4Type::Udp, 20, 0, 0)),
+            Ok(())
+        );
+        assert_eq!(frame[40..42], [0xff, 0xff]);
+        assert!(frame[..40].iter().all(|&byte| byte == 0));
+    }
+
+    /// The frames that a request of three times 10 bytes of payload becomes.
+    fn segments(ipv4: bool, ixsm: bool) -> Vec<Vec<u8>> {
+        let ip_len = if ipv4 { 20 } else { 40 };
+        let context = TxContext {
+            ipv4,
+            ..context(L4Type::Tcp, ip_len, 20, 10)
+        };
+        let data = TxData {
+            ixsm,
+            txsm: true,
+            ..TxData::default()
+        };
+        let header = 34 + context.ip_len as usize;
+        let mut request = vec![0; header + 30];
+        request[header - 20 + 13] = 0x89;
+        let segments = Segments::new(&data, &context, request.len(), 1518).expect("good");
+        assert_eq!(segments.count(), 3);
+        let build = |number| {
+            let mut frame = Vec::new();
+            segments.build(&request, number, &mut frame).expect("built");
+            frame
+        };
+        (0..3).map(build).collect()
+    }
+
+    #[test]
+    fn cwr_is_the_first_segments_and_psh_and_fin_are_the_lasts() {
+        let flags: Vec<u8> = segments(true, true).iter().map(|frame| frame[47]).collect();
+        assert_eq!(flags, [0x80, 0, 0x09]);
+    }
+
+    #[test]
+    fn an_ip_checksum_is_ipv4_s_and_where_it_was_asked_for() {
+        for (ipv4, ixsm, summed) in [
+            (true, true, true),
+            (true, false, false),
+            (false, true, false),
+            (false, false, false),
+        ] {
+            // An IPv6 header has the middle of an address there.
+            let there = segments(ipv4, ixsm)[1][14 + 10..14 + 12] != [0, 0];
+            assert_eq!(there, summed, "{ipv4} {ixsm}");
+        }
     }
 }

@@ -348,6 +348,37 @@ fn d14_headers_that_contradict_themselves_are_not_believed() {
         let found = parse(&frame);
         assert_eq!((found.l4, found.kind), (l4, kind), "{ip:?} {at}: {found:?}");
     }
+    let bare = |ip: &Ip, l4, behind| Order {
+        l4,
+        payload: vec![],
+        behind,
+        ..order(ip.clone())
+    };
+    for offset in [0x40, 0xf0] {
+        let (mut frame, _) = made(&bare(&v4, L4::Tcp { options: 0 }, 0));
+        frame[14 + 24 + 12] = offset;
+        assert_eq!(parse(&frame).headers, 14 + 24 + 20, "{offset:#x}");
+    }
+    // What lies behind the packet is no part of a header of it.
+    for (len, tcp) in [(24 + 20, 1 << 8), (24 + 19, 0)] {
+        let (mut frame, _) = made(&bare(&v4, L4::Tcp { options: 0 }, 6));
+        frame[17] = len;
+        assert_eq!(parse(&frame).kind & 1 << 8, tcp, "{len}");
+    }
+    // Nor does it help a UDP header that claims it, whatever the sum of both may be.
+    let udp = L4::Udp {
+        checked: true,
+        less: 0,
+    };
+    let (mut frame, found) = made(&bare(&v4, udp, 6));
+    assert_eq!(found.l4_check, Check::Good);
+    let packet = frame.len() - 6;
+    frame[packet..].fill(0);
+    frame[14 + 24 + 5] += 2;
+    let sum = u16::from_be_bytes([frame[14 + 24 + 6], frame[14 + 24 + 7]]);
+    let sum = sum.checked_sub(4).expect("it is not about carries");
+    frame[14 + 24 + 6..14 + 24 + 8].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(parse(&frame).l4_check, Check::Bad);
     // More extensions than are worth it: the ninth is where the search ends.
     let nine = vec![Extension::Routing { left: 0 }; 9];
     let (frame, _) = made(&order(Ip::V6(nine)));

@@ -353,3 +353,7 @@ impl Cache {
         entry.verdict
     }
 }
+
+#[cfg(test)]
+#[path = "switch_tests.rs"]
+mod tests;

@@ -312,4 +312,17 @@ mod tests {
             "only what was there was flushed"
         );
     }
+
+    #[test]
+    fn nothing_in_order_outlives_a_queue() {
+        let mut held = Held::default();
+        held.push(1, numbered(1));
+        held.hasten();
+        held.stall(50);
+        held.clear();
+        assert!(!held.must_queue(0));
+        assert_eq!(held.due(1, 0), None);
+        held.push(2, numbered(2));
+        assert!(take(&mut held, 2, 64, 1000).is_empty(), "nobody flushed it");
+    }
 }

@@ -1,5 +1,6 @@
 //! The last checks before bytes are moved by address: every place at and around both ends.
 
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vfnic_ring::{HeapDma, Iova};
 
 use super::*;
@@ -76,4 +77,56 @@ fn an_access_may_end_where_the_addresses_do_and_not_beyond() {
     assert_eq!(got, [7; 96]);
     assert!(!windows.write(&space, start + 4000, &[8; 97]));
     assert!(!windows.read(&space, start + 4000, 97, &mut got));
+}
+
+#[test]
+fn an_access_is_inside_one_mapping_to_the_byte() {
+    let memory = HeapDma::new(4096, Iova(0x10_0000)).expect("memory");
+    let space = Last(Mapping::new(0x10_0000, Arc::new(memory)));
+    let mut windows = Windows::default();
+    assert!(windows.fill(&space, 0x10_0000));
+    for (at, len, inside) in [
+        (0, 4096, true),
+        (0, 4097, false),
+        (1, 4096, false),
+        (4095, 1, true),
+        (4095, 2, false),
+        (4000, 96, true),
+        (4000, 97, false),
+        (4096, 1, false),
+        (4096, 0, false),
+    ] {
+        for direction in [Direction::Read, Direction::Write] {
+            let got = windows.get(0x10_0000 + at, len, direction);
+            assert_eq!(got.is_some(), inside, "{len} bytes at {at}");
+        }
+    }
+    assert!(windows.get(0xf_ffff, 1, Direction::Read).is_none());
+    let descriptors = |at: u64, count| windows.descriptors(0x10_0000 + at, count).is_some();
+    assert!(descriptors(0, 256) && descriptors(4080, 1));
+    assert!(!descriptors(0, 257) && !descriptors(4080, 2) && !descriptors(4, 1));
+}
+
+#[test]
+fn a_window_of_a_file_is_inside_it_and_whole_pages_from_its_start() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let fd = memfd_create("window", flags).expect("a memory file");
+    ftruncate(&fd, 8192).expect("two pages");
+    let sealed = Sealed::check(&fd).expect("sealed");
+    let file = SharedFile::map(&fd, &sealed).expect("mapped");
+    for (offset, len, inside) in [
+        (0, 8192, true),
+        (4096, 4096, true),
+        (0, 8193, false),
+        (4096, 4097, false),
+        (8192, 1, false),
+        (512, 1024, false),
+        (u64::MAX - 4095, 8192, false),
+    ] {
+        let window = file.window(offset, len, 0x7000);
+        assert_eq!(window.is_some(), inside, "{len} bytes at {offset}");
+        if let Some(window) = window {
+            assert_eq!((window.iova(), window.len() as u64), (Iova(0x7000), len));
+        }
+    }
 }

@@ -209,3 +209,53 @@ impl ClientMemory {
         going.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+    use crate::Translate;
+    use crate::dma::{Direction, Windows};
+
+    #[derive(Debug)]
+    struct One(Mapping);
+
+    impl Translate for One {
+        fn generation(&self) -> u64 {
+            1
+        }
+        fn lookup(&self, _iova: u64) -> Option<Mapping> {
+            Some(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn a_window_is_reached_in_the_directions_its_client_said() {
+        for (flags, readable, writable) in [(1, true, false), (2, false, true), (3, true, true)] {
+            let flag = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+            let file = memfd_create("window", flag).expect("a memory file");
+            ftruncate(&file, 4096).expect("one page");
+            let mut memory = ClientMemory::new(MapLimits {
+                windows: 1,
+                files: 1,
+                bytes: 1 << 20,
+            });
+            let request = MapRequest {
+                argsz: 32,
+                flags,
+                offset: 0,
+                address: 0x1000,
+                size: 4096,
+            };
+            let mapping = memory.map(&request, Some(file)).expect("mapped");
+            let space = One(mapping.expect("it has a file"));
+            let mut windows = Windows::default();
+            for (direction, allowed) in [(Direction::Read, readable), (Direction::Write, writable)]
+            {
+                let reached = windows.ensure(&space, 0x1000, 4096, direction);
+                assert_eq!(reached, allowed, "{flags} {direction:?}");
+            }
+        }
+    }
+}

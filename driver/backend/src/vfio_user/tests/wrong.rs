@@ -287,3 +287,26 @@ proptest! {
         prop_assert!(start.elapsed() < Duration::from_secs(7));
     }
 }
+
+/// Opens at a server that sends these numbers of descriptors with the head and with the body of a reply.
+fn opened_with(head: usize, body: usize) -> bool {
+    let whim = move |peer: &mut Peer, _: &mut Device, request: &Request| {
+        let asked = request.command == 4;
+        if asked {
+            let null = File::open("/dev/null").unwrap();
+            let words = [16u32, 3, 9, 5].map(u32::to_ne_bytes).concat();
+            peer.send(&header(request.id, 4, 16, 1, 0), &vec![null.as_fd(); head]);
+            peer.send(&words, &vec![null.as_fd(); body]);
+        }
+        asked
+    };
+    let server = Server::start(1, Box::new(whim));
+    connect(&server.path, &UserOptions::default()).is_ok()
+}
+
+#[test]
+fn no_more_than_8_descriptors_come_with_a_message_at_once_or_in_all() {
+    assert!(opened_with(8, 0) && opened_with(4, 4));
+    assert!(!opened_with(9, 0), "cut off by the kernel");
+    assert!(!opened_with(5, 4) && !opened_with(8, 1));
+}
