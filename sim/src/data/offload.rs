@@ -468,6 +468,19 @@ mod tests {
     }
 
     #[test]
+    fn each_segment_has_the_length_it_has() {
+        for (number, frame) in (0..).zip(segments(true, true)) {
+            assert_eq!(frame[16..18], [0, 20 + 20 + 10]);
+            assert_eq!(frame[18..20], [0, number], "the identification");
+        }
+        for frame in segments(false, false) {
+            // IPv6 does not count its own header, nor is anything before the field touched.
+            assert_eq!(frame[18..20], [0, 20 + 10]);
+            assert_eq!(frame[..18], [0; 18]);
+        }
+    }
+
+    #[test]
     fn cwr_is_the_first_segments_and_psh_and_fin_are_the_lasts() {
         let flags: Vec<u8> = segments(true, true).iter().map(|frame| frame[47]).collect();
         assert_eq!(flags, [0x80, 0, 0x09]);

@@ -1,6 +1,9 @@
 //! The filters one by one: what a change of one entry leaves alone, and the rules that only some models have.
 
+use super::super::desc::Check;
 use super::super::filters::{LinkState, SpoofChecks};
+use super::super::forward::describe;
+use super::super::parse::{Parsed, kind};
 use super::*;
 
 const VFS: u8 = 4;
@@ -182,4 +185,78 @@ fn a_reset_of_the_port_keeps_the_link_and_no_verdict() {
     assert_eq!(cache.verdict(&new, Origin::Wire, &start).pools, 0);
     assert_eq!(new.link(), down);
     assert!(new.control_frames && new.loopback_without_link);
+}
+
+#[test]
+fn saying_the_same_twice_changes_nothing() {
+    let mut filters = filters(Model::X540);
+    assert!(filters.add_mac(A, 0) && filters.add_mac(A, 0));
+    filters.set_rar(5, B, 0b10);
+    filters.set_rar(6, B, 0b10);
+    assert_eq!(pools(&filters, &to(A, None)), 0b01);
+    assert_eq!(pools(&filters, &to(B, None)), 0b10);
+}
+
+#[test]
+fn a_cleared_hash_table_lets_no_group_in() {
+    const GROUP: Mac = [1, 0, 0x5e, 0, 0, 1];
+    let mut filters = filters(Model::X540);
+    filters.set_accept(0, Accept::AUPE | Accept::ROMPE);
+    filters.set_mta(0x010, true);
+    assert_eq!(pools(&filters, &to(GROUP, None)), 0b01);
+    filters.clear_mta();
+    assert_eq!(pools(&filters, &to(GROUP, None)), 0);
+}
+
+#[test]
+fn only_the_wire_is_pruned_by_source_and_only_the_inside_has_no_loopback() {
+    let mut filters = filters(Model::X550);
+    assert!(filters.add_mac(A, 0));
+    filters.set_source_pruning(0, true);
+    let own = Address {
+        source: A,
+        ..to(A, None)
+    };
+    let outcome = |filters: &Filters, origin| {
+        let verdict = filters.classify(origin, &own);
+        (verdict.pools, verdict.wire)
+    };
+    assert_eq!(outcome(&filters, Origin::Wire), (0, false));
+    assert_eq!(outcome(&filters, Origin::Pool(1)), (0b01, false));
+    filters.set_source_pruning(0, false);
+    filters.set_loopback(false);
+    assert_eq!(outcome(&filters, Origin::Wire), (0b01, false));
+    assert_eq!(outcome(&filters, Origin::Pool(1)), (0, true));
+}
+
+#[test]
+fn a_tag_is_four_bytes_more_to_either_family() {
+    for model in [Model::I350, Model::X540] {
+        let filters = filters(model);
+        for (len, tagged, oversize) in [
+            (1514, false, false),
+            (1515, false, true),
+            (1518, true, false),
+            (1519, true, true),
+        ] {
+            let found = filters.is_oversize(0, len, tagged);
+            assert_eq!(found, oversize, "{model:?} {len} {tagged}");
+        }
+    }
+}
+
+#[test]
+fn an_82599_finds_fault_with_unsummed_udp_over_ipv4_alone() {
+    for (model, ip, l4) in [
+        (Model::I82599, kind::IPV4, Check::Bad),
+        (Model::I82599, kind::IPV6, Check::Not),
+        (Model::X540, kind::IPV4, Check::Not),
+    ] {
+        let parsed = Parsed {
+            kind: kind::UDP | ip,
+            ..Parsed::default()
+        };
+        let meta = describe(model, &parsed, &Verdict::default(), false);
+        assert_eq!((meta.l4, meta.udp), (l4, l4 == Check::Bad), "{model:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! The last checks before bytes are moved by address: every place at and around both ends.
 
+use std::io;
+
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use vfnic_ring::{HeapDma, Iova};
 
@@ -128,5 +130,14 @@ fn a_window_of_a_file_is_inside_it_and_whole_pages_from_its_start() {
         if let Some(window) = window {
             assert_eq!((window.iova(), window.len() as u64), (Iova(0x7000), len));
         }
+    }
+}
+
+#[test]
+fn what_cannot_be_the_name_of_an_interface_is_not_asked_for() {
+    for name in ["", "0123456789abcdef", "a\0b"] {
+        let error = open_tap(name).expect_err("no name");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name:?}");
+        assert!(error.to_string().contains("no interface name"), "{error}");
     }
 }
