@@ -354,7 +354,8 @@ impl CardFaults {
     pub fn add_for(&self, time: Duration, rule: Rule) {
         self.0.with(|state| {
             let now = state.control.now;
-            state.control.faults.add(rule.between(now, now + time));
+            let until = now.saturating_add(time);
+            state.control.faults.add(rule.between(now, until));
         });
     }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use vfnic_hw::Clock;
 
+use crate::counting::Count;
+
 /// What hangs on a virtual clock: a stepped card.
 pub(crate) trait Stepped: Send + Sync {
     /// Does everything that is due at the present time, traffic included. Says how many frames moved.
@@ -84,11 +86,11 @@ impl VirtualClock {
                 pause = LEAST_PAUSE;
                 self.set(next);
             } else {
-                let again = self.now() + pause;
+                let again = self.now().saturating_add(pause);
                 if again >= end {
                     break;
                 }
-                pause = (pause * 2).min(MOST_PAUSE);
+                pause = pause.saturating_mul(2).min(MOST_PAUSE);
                 self.set(again);
             }
             settle(&members);
@@ -112,10 +114,10 @@ const ROUNDS: u32 = 64;
 
 /// Steps cards until none has moved a frame: what one sends another by wire arrives in the same moment.
 fn settle(members: &[Arc<dyn Stepped>]) -> u64 {
-    let mut total = 0;
+    let mut total = 0u64;
     for _ in 0..ROUNDS {
         let moved: u64 = members.iter().map(|member| member.step_now()).sum();
-        total += moved;
+        total.count(moved);
         if moved == 0 || members.len() < 2 {
             break;
         }

@@ -29,7 +29,10 @@ pub(crate) struct Effect {
 
 /// Puts `value` at `at`.
 fn lay<const N: usize>(space: &mut [u8; LEN], at: usize, value: [u8; N]) {
-    debug_assert!(at + N <= LEN, "{at:#x} is in configuration space");
+    debug_assert!(
+        at.saturating_add(N) <= LEN,
+        "{at:#x} is in configuration space"
+    );
     for (place, byte) in space.iter_mut().skip(at).zip(value) {
         *place = byte;
     }

@@ -18,6 +18,7 @@ pub(crate) use vm_memory::VolatileSlice;
 
 pub(crate) use self::shared::{FileId, Sealed, SharedFile};
 pub(crate) use self::tun::open_tap;
+use crate::counting::Count;
 
 /// One contiguous mapping of an IOVA space.
 #[derive(Clone, Debug)]
@@ -69,7 +70,8 @@ impl Mapping {
     fn offset(&self, iova: u64, len: usize) -> Option<usize> {
         let offset = iova.wrapping_sub(self.iova);
         let total = self.region.len() as u64;
-        (offset < total && len as u64 <= total - offset).then_some(offset as usize)
+        let inside = offset < total && len as u64 <= total.wrapping_sub(offset);
+        inside.then_some(offset as usize)
     }
 
     /// `len` bytes at `iova` if they lie inside.
@@ -89,7 +91,7 @@ impl Mapping {
 
     #[inline]
     fn slice(&self, offset: usize, len: usize) -> VolatileSlice<'_> {
-        debug_assert!(offset + len <= self.region.len());
+        debug_assert!(offset.saturating_add(len) <= self.region.len());
         // SAFETY: `offset`'s check put the bytes inside the region, whose backing `self` keeps alive, and `'_` ends
         // before `self` does. Everybody in this process reaches the region by atomics or by volatile slices.
         unsafe { VolatileSlice::new(self.region.base().as_ptr().wrapping_add(offset), len) }
@@ -125,6 +127,11 @@ pub struct DmaFault {
 pub(crate) enum Direction {
     Read,
     Write,
+}
+
+/// Bytes of so many descriptors; too many are longer than any mapping.
+const fn descriptors_len(count: usize) -> usize {
+    count.saturating_mul(16)
 }
 
 /// How many translations a queue remembers besides the last one.
@@ -241,9 +248,9 @@ impl Windows {
             let Some((mapping, offset)) = self.known(iova, 1, direction) else {
                 return false;
             };
-            let here = len.min(mapping.len() - offset);
+            let here = len.min(mapping.len().saturating_sub(offset));
             each(mapping.slice(offset, here));
-            len -= here;
+            len = len.saturating_sub(here);
             match iova.checked_add(here as u64) {
                 Some(next) => iova = next,
                 None => return len == 0,
@@ -261,7 +268,7 @@ impl Windows {
         out: &mut Vec<u8>,
     ) -> bool {
         let start = out.len();
-        out.resize(start + len, 0);
+        out.resize(start.saturating_add(len), 0);
         let mut rest = out.get_mut(start..).unwrap_or_default();
         self.pieces(space, iova, len, Direction::Read, |piece| {
             let copied = piece.copy_to(&mut *rest);
@@ -298,13 +305,13 @@ impl Windows {
             return 0;
         }
         let words = mapping.region.words().get(offset / 8..).unwrap_or(&[]);
-        let mut copied = 0;
+        let mut copied = 0usize;
         for (descriptor, pair) in out.iter_mut().zip(words.as_chunks::<2>().0) {
             *descriptor = [
                 u64::from_le(pair[0].load(Ordering::Relaxed)),
                 u64::from_le(pair[1].load(Ordering::Relaxed)),
             ];
-            copied += 1;
+            copied.count(1);
         }
         copied
     }
@@ -312,7 +319,7 @@ impl Windows {
     /// The words of `count` descriptors in a row, for write-backs.
     #[inline]
     pub(crate) fn descriptors(&self, iova: u64, count: usize) -> Option<Descriptors<'_>> {
-        let (mapping, offset) = self.known(iova, count * 16, Direction::Write)?;
+        let (mapping, offset) = self.known(iova, descriptors_len(count), Direction::Write)?;
         if !offset.is_multiple_of(8) {
             return None;
         }
@@ -323,7 +330,7 @@ impl Windows {
     /// Asks the CPU for the lines of `count` descriptors that will be wanted next, for writing or for reading.
     #[inline]
     pub(crate) fn prefetch(&self, iova: u64, count: usize, direction: Direction) {
-        let Some(slice) = self.get(iova, count * 16, direction) else {
+        let Some(slice) = self.get(iova, descriptors_len(count), direction) else {
             return;
         };
         for line in (0..slice.len()).step_by(64) {
@@ -340,7 +347,8 @@ impl Windows {
     /// it once more.
     #[inline]
     pub(crate) fn addresses(&self, iova: u64, count: usize, mut each: impl FnMut(u64)) {
-        let Some((mapping, offset)) = self.known(iova, count * 16, Direction::Read) else {
+        let Some((mapping, offset)) = self.known(iova, descriptors_len(count), Direction::Read)
+        else {
             return;
         };
         let words = mapping.region.words().get(offset / 8..).unwrap_or(&[]);
@@ -418,7 +426,7 @@ pub(crate) trait Chunks {
 impl Chunks for VolatileSlice<'_> {
     #[inline]
     fn load<const N: usize>(&self, at: usize) -> [u8; N] {
-        if at > self.len() || self.len() - at < N {
+        if self.len().checked_sub(at).is_none_or(|left| left < N) {
             return [0; N];
         }
         let from = self.ptr_guard().as_ptr().wrapping_add(at).cast::<[u8; N]>();
@@ -429,7 +437,7 @@ impl Chunks for VolatileSlice<'_> {
 
     #[inline]
     fn store<const N: usize>(&self, at: usize, data: &[u8; N]) {
-        if at > self.len() || self.len() - at < N {
+        if self.len().checked_sub(at).is_none_or(|left| left < N) {
             return;
         }
         let to = self

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use crate::counting::Count;
 use crate::data::{Fault, Point as DataPoint};
 
 /// A named point at which the plan is consulted.
@@ -312,14 +313,14 @@ impl Faults {
             {
                 continue;
             }
-            active.passed += 1;
+            active.passed.count(1);
             if active.passed <= rule.skip {
                 continue;
             }
-            if rule.ppm < 1_000_000 && self.random.below(1_000_000) >= u64::from(rule.ppm) {
+            if rule.ppm < 1_000_000 && self.random.millionth() >= u64::from(rule.ppm) {
                 continue;
             }
-            active.struck += 1;
+            active.struck.count(1);
             return Some(rule.action);
         }
         None
@@ -362,8 +363,8 @@ impl Random {
         self.next() as u32
     }
 
-    /// A number below `bound`, which is not 0.
-    pub(crate) const fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+    /// A number below a million.
+    const fn millionth(&mut self) -> u64 {
+        self.next() % 1_000_000
     }
 }

@@ -80,7 +80,7 @@ impl SimSpace {
     /// An empty space with an aperture of the caller's.
     #[must_use]
     pub fn with_aperture(aperture: Aperture) -> Self {
-        let next = aperture.start.next_multiple_of(PAGE);
+        let next = first_page(&aperture);
         Self(Arc::new(Space {
             aperture,
             table: Mutex::new(Table {
@@ -155,7 +155,8 @@ impl SimSpace {
         };
         // All of them at once: a guest may have tens of thousands, and others use the card as well.
         if let (Some(first), Some(last)) = (gone.first(), gone.last()) {
-            let span = usize::try_from(end(last) - first.iova()).unwrap_or(usize::MAX);
+            let span = end(last).saturating_sub(first.iova());
+            let span = usize::try_from(span).unwrap_or(usize::MAX);
             for user in users.iter().filter_map(Weak::upgrade) {
                 user.quiesce(self, Iova(first.iova()), span);
             }
@@ -181,6 +182,14 @@ impl SimSpace {
     pub fn same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+/// The first page of an aperture; one that has none is full from the start.
+fn first_page(aperture: &Aperture) -> u64 {
+    aperture
+        .start
+        .checked_next_multiple_of(PAGE)
+        .unwrap_or(u64::MAX)
 }
 
 /// First address past a mapping; the very last byte of the address space belongs to none.
@@ -303,17 +312,16 @@ impl DmaSpace for SimSpace {
                 allowed,
             });
         }
-        let first = self.0.aperture.start.next_multiple_of(PAGE);
         let at = self
             .0
             .room(&table, table.next, need)
-            .or_else(|| self.0.room(&table, first, need))
+            .or_else(|| self.0.room(&table, first_page(&self.0.aperture), need))
             .ok_or_else(|| DmaError::NoIova {
                 need,
                 ranges: format!("{:x?}", self.ranges()),
             })?;
-        if table.refuse > 0 {
-            table.refuse -= 1;
+        if let Some(left) = table.refuse.checked_sub(1) {
+            table.refuse = left;
             return Err(DmaError::Map {
                 need,
                 iova: at,
@@ -327,7 +335,8 @@ impl DmaSpace for SimSpace {
         table
             .mappings
             .insert(place, Mapping::new(at, memory.clone()));
-        table.next = at + need + PAGE;
+        // At the end of all addresses it is no place, and the next search begins with the first again.
+        table.next = at.saturating_add(need).saturating_add(PAGE);
         // ORDERING: as in `unmap`; until a reader notices, it only lacks a mapping that nobody was told of yet.
         self.0.generation.fetch_add(1, Ordering::Release);
         self.0.mapped.fetch_add(need, Ordering::Relaxed);
@@ -353,7 +362,7 @@ impl DmaSpace for SimSpace {
             if hole.start > start {
                 ranges.push(IovaRange {
                     start,
-                    end: (hole.start - 1).min(aperture.end),
+                    end: hole.start.saturating_sub(1).min(aperture.end),
                 });
             }
             start = start.max(hole.end.saturating_add(1));
@@ -403,5 +412,27 @@ mod tests {
             assert_eq!(first(iova + 0xfff), Some(iova));
         }
         assert_eq!((first(0x2fff), first(0x6000)), (None, None));
+    }
+
+    #[test]
+    fn an_aperture_at_the_end_of_all_addresses_has_as_many_pages_as_fit() {
+        let with = |start| {
+            SimSpace::with_aperture(Aperture {
+                start,
+                end: u64::MAX,
+                reserved: Vec::new(),
+            })
+        };
+        let request = || DmaRequest {
+            len: 4096,
+            prefer_huge: false,
+        };
+        // Each mapping has a guard page behind it, and the last address of all belongs to nobody.
+        let space = with(0u64.wrapping_sub(3 * PAGE));
+        let one = space.map(request()).expect("room for one");
+        assert!(space.map(request()).is_err());
+        drop(one);
+        assert!(space.map(request()).is_ok());
+        assert!(with(u64::MAX - 7).map(request()).is_err());
     }
 }

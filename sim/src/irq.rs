@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use vfnic_hw::{Event, Family};
 
+use crate::counting::Count;
+
 /// MSI-X vectors of a VF.
 pub(crate) const VECTORS: usize = 3;
 const ALL: u32 = 0b111;
@@ -102,7 +104,7 @@ impl Irq {
 
     /// MSI-X on: vector `i` signals `events[i]`, and the kernel unmasks its table entry.
     pub(crate) fn enable(&mut self, events: Vec<Event>) {
-        self.masked = ALL & !((1u32 << events.len().min(VECTORS)) - 1);
+        self.masked = ALL & (u32::MAX << events.len().min(VECTORS));
         self.routes = Some(events);
     }
 
@@ -147,7 +149,7 @@ impl Irq {
 
     fn mapped(&self, queue: u8, byte: u32) -> u32 {
         let register = self.ivar.get(usize::from(queue / 2)).copied().unwrap_or(0);
-        vector_bit(register >> (u32::from(queue & 1) * 16 + byte))
+        vector_bit(register >> (u32::from(queue & 1) << 4) >> byte)
     }
 
     /// The vector bit of the mailbox, 0 if it is not mapped.
@@ -269,7 +271,7 @@ impl Irq {
                 self.due &= !bit;
                 self.cause &= !(self.auto_clear & bit);
                 self.mask &= !(self.auto_mask & bit);
-                *ready = now + Self::interval(self.family, itr);
+                *ready = now.saturating_add(Self::interval(self.family, itr));
                 self.pending |= bit;
             }
         }
@@ -297,7 +299,7 @@ impl Irq {
             Delivery::Repeat(more) => (vector, more.saturating_add(1)),
             Delivery::Divert(other) => (usize::from(other), 1),
             Delivery::Delay(time) => {
-                self.late.push((now + time, vector));
+                self.late.push((now.saturating_add(time), vector));
                 return;
             }
         };
@@ -312,7 +314,7 @@ impl Irq {
             event.signal();
         }
         if let Some(sent) = self.sent.get_mut(target) {
-            *sent += u64::from(times);
+            sent.count(u64::from(times));
         }
         self.spoken = true;
     }

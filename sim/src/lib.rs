@@ -52,7 +52,8 @@
         clippy::expect_used,
         clippy::panic,
         clippy::unreachable,
-        clippy::indexing_slicing
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
     )
 )]
 
@@ -65,6 +66,7 @@ mod builder;
 mod card;
 mod clock;
 mod config;
+mod counting;
 #[expect(
     unsafe_code,
     reason = "the one place that reaches guests' memory; every other module goes through it"

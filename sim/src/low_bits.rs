@@ -8,18 +8,21 @@ pub(crate) trait LowBits<T> {
     fn entry_mut(&mut self, number: impl Into<usize>) -> &mut T;
 }
 
-#[expect(clippy::indexing_slicing, reason = "a remainder is below its divisor")]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "what is masked with one less than the length is below it"
+)]
 impl<T, const N: usize> LowBits<T> for [T; N] {
     #[inline]
     fn entry(&self, number: impl Into<usize>) -> &T {
         const { assert!(N.is_power_of_two()) }
-        &self[number.into() % N]
+        &self[number.into() & const { N - 1 }]
     }
 
     #[inline]
     fn entry_mut(&mut self, number: impl Into<usize>) -> &mut T {
         const { assert!(N.is_power_of_two()) }
-        &mut self[number.into() % N]
+        &mut self[number.into() & const { N - 1 }]
     }
 }
 

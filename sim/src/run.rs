@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
 use vfnic_hw::Event;
 
+use crate::counting::Count;
 use crate::shared::Shared;
 use crate::state::CardState;
 
@@ -61,11 +62,11 @@ impl Waker {
 
 /// Everything due now, then traffic until none moves. Returns frames moved.
 pub(crate) fn step(state: &mut CardState) -> u64 {
-    let mut frames = 0;
+    let mut frames = 0u64;
     for _ in 0..BURSTS_A_STEP {
         state.timers();
         let tick = state.traffic(BURST);
-        frames += u64::from(tick.frames);
+        frames.count(u64::from(tick.frames));
         if tick.frames == 0 && !tick.more {
             break;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use vfnic_hw::Iova;
 
+use crate::counting::Count;
 use crate::data::RingViolation;
 
 /// Violations kept with all their details; further ones are only counted.
@@ -205,7 +206,7 @@ impl Violations {
     /// Records one.
     #[cold]
     pub(crate) fn record(&mut self, at: Duration, vf: usize, kind: ViolationKind) {
-        self.total += 1;
+        self.total.count(1);
         log::debug!("violation on VF {vf}: {kind}");
         if self.list.len() < KEPT {
             let vf = u16::try_from(vf).unwrap_or(u16::MAX);

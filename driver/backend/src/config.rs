@@ -19,7 +19,8 @@ const BUS_MASTER: u16 = 1 << 2;
 
 /// The ids in a config space header.
 pub(crate) fn ids(header: &[u8; HEADER]) -> PciIds {
-    let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let words = header.as_chunks::<2>().0;
+    let word = |at: usize| words.get(at / 2).copied().map_or(0, u16::from_le_bytes);
     PciIds {
         vendor: word(0),
         device: word(2),

@@ -171,16 +171,16 @@ impl VfioFunction {
     /// Where `len` bytes at `offset` of config space are in the file.
     fn config_at(&self, offset: u16, len: usize) -> Result<u64, PciError> {
         let end = u64::from(offset).saturating_add(len as u64);
-        if end > self.config.size {
-            return Err(PciError::Unsupported {
+        // What the kernel says of its file need not fit the numbers that files have.
+        let at = self.config.offset.checked_add(u64::from(offset));
+        at.filter(|_| end <= self.config.size)
+            .ok_or_else(|| PciError::Unsupported {
                 device: self.name().to_owned(),
                 what: format!(
-                    "access to config space {offset:#x}+{len} of {}",
-                    self.config.size
+                    "access to config space {offset:#x}+{len} of {} at {:#x}",
+                    self.config.size, self.config.offset
                 ),
-            });
-        }
-        Ok(self.config.offset + u64::from(offset))
+            })
     }
 
     fn control(&self) -> MutexGuard<'_, Control> {
@@ -367,12 +367,12 @@ impl PciFunction for VfioFunction {
         if let Err(error) = quiet {
             log::warn!("{error} (before a reset)");
         }
-        let mut tries = 1;
+        let mut tries = 1u32;
         loop {
             match sys::reset(self.file()) {
                 Ok(()) => return Ok(()),
                 Err(failed) if failed.errno() == Some(libc::EAGAIN) && tries < RESET_TRIES => {
-                    tries += 1;
+                    tries = tries.saturating_add(1);
                     self.clock.sleep(Duration::from_millis(10));
                 }
                 Err(failed) => return Err(self.refused(failed)),
@@ -425,14 +425,18 @@ impl Calls for ByCall {
         let mut value = [0; 4];
         self.device
             .file
-            .read_exact_at(&mut value, self.offset + u64::from(offset))
+            .read_exact_at(&mut value, self.offset.checked_add(u64::from(offset))?)
             .ok()?;
         Some(u32::from_le_bytes(value))
     }
 
     fn write(&self, offset: u32, value: u32) {
-        let at = self.offset + u64::from(offset);
-        if let Err(error) = self.device.file.write_all_at(&value.to_le_bytes(), at) {
+        let file = &self.device.file;
+        let written = match self.offset.checked_add(u64::from(offset)) {
+            Some(at) => file.write_all_at(&value.to_le_bytes(), at),
+            None => Err(io::ErrorKind::InvalidInput.into()),
+        };
+        if let Err(error) = written {
             log::debug!(
                 "{}: writing {offset:#x}: {error}",
                 self.device.lease.device()

@@ -53,6 +53,12 @@ fn config_space_is_where_the_kernel_says_and_has_an_end() {
         assert!(matches!(error, PciError::Unsupported { .. }));
         assert!(function.write_config(offset, &vec![0; len]).is_err());
     }
+    // Where no file can have it.
+    let mut function = function;
+    function.config.offset = u64::MAX - 3;
+    let error = function.read_config(4, &mut [0; 2]).unwrap_err();
+    assert!(matches!(error, PciError::Unsupported { .. }), "{error}");
+    assert!(function.write_config(4, &[0; 2]).is_err());
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Iommu for Container {
         };
         let opened = group.open(target, options);
         if opened.is_ok() {
-            group.functions += 1;
+            group.functions = group.functions.saturating_add(1);
         }
         if known || opened.is_ok() {
             self.groups.insert(target.group, group);

@@ -70,7 +70,7 @@ impl IovaAllocator {
             .ranges
             .iter()
             .find_map(|range| self.fit(range, len, guarded, align))?;
-        self.taken.insert(start, start + (guarded - 1));
+        self.taken.insert(start, last_of(start, guarded)?);
         Some(start)
     }
 
@@ -84,10 +84,10 @@ impl IovaAllocator {
         let mut start = range.start.max(LOWEST).checked_next_multiple_of(align)?;
         loop {
             // The area must be inside the range; the page behind it only has to be nobody's.
-            if start.checked_add(len - 1)? > end {
+            if last_of(start, len)? > end {
                 return None;
             }
-            let last = start.checked_add(guarded - 1)?;
+            let last = last_of(start, guarded)?;
             // Whatever begins at or below our last address and ends at or above our first one is in the way; entries
             // do not overlap, so the highest such entry is the one to look at.
             match self.taken.range(..=last).next_back() {
@@ -98,6 +98,11 @@ impl IovaAllocator {
             }
         }
     }
+}
+
+/// Last address of `len` bytes from `start` on, if there are any.
+fn last_of(start: u64, len: u64) -> Option<u64> {
+    start.checked_add(len.checked_sub(1)?)
 }
 
 #[cfg(test)]

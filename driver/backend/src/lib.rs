@@ -36,6 +36,7 @@
 //! * Memory is freed after the kernel has confirmed that its mapping ended, or never ([`VfioSpace::leaked_bytes`]).
 //! * Only `sys`, `memory` and `window` contain `unsafe`.
 //! * Every value from the kernel, a file or a socket is checked before it is used as a length or an offset.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 #![cfg_attr(
     test,
     expect(clippy::unwrap_used, reason = "a test that panics has failed")

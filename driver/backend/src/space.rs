@@ -290,7 +290,7 @@ impl Inner {
                 source: failed.source,
             });
         }
-        state.mapped += need;
+        state.mapped = state.mapped.saturating_add(need);
         drop(state);
         Ok(memory::region(memory, start, self.clone()))
     }
@@ -309,7 +309,7 @@ impl Unmap for Inner {
         let problem = match ended {
             Ok(ended) if ended == len => {
                 state.iova.give_back(iova);
-                state.mapped -= len;
+                state.mapped = state.mapped.saturating_sub(len);
                 state.closed(None);
                 return true;
             }

@@ -36,13 +36,15 @@ impl FromStr for VfToken {
         if parts != [8, 4, 4, 4, 12] || !text.is_ascii() {
             return Err(problem());
         }
-        let digits: String = text.chars().filter(|&c| c != '-').collect();
+        let digits: Option<Vec<u8>> = text
+            .chars()
+            .filter(|&c| c != '-')
+            .map(|digit| u8::try_from(digit.to_digit(16)?).ok())
+            .collect();
+        let digits = digits.ok_or_else(problem)?;
         let mut token = [0; 16];
-        for (byte, i) in token.iter_mut().zip((0..).step_by(2)) {
-            let pair = digits.get(i..i + 2).filter(|pair| !pair.starts_with('+'));
-            *byte = pair
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or_else(problem)?;
+        for (byte, [high, low]) in token.iter_mut().zip(digits.as_chunks().0) {
+            *byte = high << 4 | low;
         }
         Ok(Self(token))
     }

@@ -4,6 +4,7 @@
 //! Facts and traits only, no behaviour. Whatever *interprets* bits (descriptors, mailbox bodies, reset order) is
 //! written in the driver and again in the simulator, so that neither can inherit the other's mistake.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 pub mod mailbox;
 pub mod regs;
@@ -15,7 +16,7 @@ mod event;
 mod model;
 mod pci;
 
-pub use clock::{Clock, RealClock};
+pub use clock::{Clock, Deadline, RealClock};
 pub use dma::{DmaRequest, DmaSpace, IovaRange};
 pub use error::{DmaError, PciError};
 pub use event::Event;

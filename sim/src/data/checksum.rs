@@ -3,25 +3,31 @@
 //! Sums are kept as plain 64-bit numbers that are right modulo 65535 and in memory (little-endian) word order; since
 //! 2^16 = 1 modulo 65535, words of any width may be added, and parts subtracted.
 
+use std::num::Wrapping;
+
 use crate::low_bits::LowBits;
 
-/// Sums `bytes` as if they stood at an even offset. `bytes` is at most a few hundred KiB, so nothing overflows.
+/// A sum. It would be wrong once it wraps, which it is far from: a request has at most 40 pieces of 64 KiB, each word of
+/// them adds less than 2^32, and each [`BORROW`] less than 2^56.
+pub(crate) type Sum = Wrapping<u64>;
+
+/// Sums `bytes` as if they stood at an even offset.
 #[inline]
-pub(crate) fn sum(bytes: &[u8]) -> u64 {
+pub(crate) fn sum(bytes: &[u8]) -> Sum {
     let (chunks, rest) = bytes.as_chunks::<64>();
-    let mut total = 0;
+    let mut total = Wrapping(0);
     for chunk in chunks {
         total += sum64(chunk);
     }
     let (words, rest) = rest.as_chunks::<4>();
     for &word in words {
-        total += u64::from(u32::from_le_bytes(word));
+        total += Wrapping(u64::from(u32::from_le_bytes(word)));
     }
     let mut last = [0; 4];
     for (place, &byte) in last.iter_mut().zip(rest) {
         *place = byte;
     }
-    total + u64::from(u32::from_le_bytes(last))
+    total + Wrapping(u64::from(u32::from_le_bytes(last)))
 }
 
 /// Sums 64 bytes.
@@ -30,24 +36,29 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
     clippy::cast_possible_truncation,
     reason = "the low word, and carries of eight additions"
 )]
-pub(crate) fn sum64(bytes: &[u8; 64]) -> u64 {
-    let mut total = 0u128;
+pub(crate) fn sum64(bytes: &[u8; 64]) -> Sum {
+    let mut total = Wrapping(0u128);
     for &word in bytes.as_chunks::<8>().0 {
-        total += u128::from(u64::from_le_bytes(word));
+        total += Wrapping(u128::from(u64::from_le_bytes(word)));
     }
     // 2^64 and 2^32 are 1 modulo 65535, too.
-    let low = total as u64;
-    (low & 0xffff_ffff) + (low >> 32) + (total >> 64) as u64
+    halves(total.0 as u64) + Wrapping((total.0 >> 64) as u64)
+}
+
+/// Sum of a word's halves.
+#[inline]
+pub(crate) const fn halves(word: u64) -> Sum {
+    Wrapping((word & 0xffff_ffff).wrapping_add(word >> 32))
 }
 
 /// Sums `bytes` that stand at an offset of any parity.
-pub(crate) fn sum_at(offset: usize, bytes: &[u8]) -> u64 {
+pub(crate) fn sum_at(offset: usize, bytes: &[u8]) -> Sum {
     let even = sum(bytes);
     if offset.is_multiple_of(2) {
         even
     } else {
         // One byte further on, each byte weighs 256 times as much (modulo 65535).
-        u64::from(fold(even)) << 8
+        Wrapping(u64::from(fold(even)) << 8)
     }
 }
 
@@ -57,28 +68,29 @@ pub(crate) fn sum_at(offset: usize, bytes: &[u8]) -> u64 {
     clippy::cast_possible_truncation,
     reason = "below 2^16 after the last fold: no more than 0x1fffe before it"
 )]
-pub(crate) const fn fold(total: u64) -> u16 {
-    let total = (total & 0xffff_ffff) + (total >> 32);
-    let total = (total & 0xffff) + (total >> 16 & 0xffff) + (total >> 32);
-    let total = (total & 0xffff) + (total >> 16);
-    total as u16
+pub(crate) fn fold(total: Sum) -> u16 {
+    let low = Wrapping(0xffff);
+    let total = halves(total.0);
+    let total = (total & low) + (total >> 16 & low) + (total >> 32);
+    let total = (total & low) + (total >> 16);
+    total.0 as u16
 }
 
 /// Whether a sum that includes its checksum field checks out.
 #[inline]
-pub(crate) const fn is_good(total: u64) -> bool {
+pub(crate) const fn is_good(total: Sum) -> bool {
     // A multiple of 65535, by the inverse of 65535 modulo 2^64: the compiler does not always find it.
-    total.wrapping_mul(0xfffe_fffe_fffe_ffff) <= u64::MAX / 0xffff
+    total.0.wrapping_mul(0xfffe_fffe_fffe_ffff) <= u64::MAX / 0xffff
 }
 
 /// The checksum field, as it lies in memory, for a sum that includes whatever the field held before.
 #[inline]
-pub(crate) const fn finish(total: u64) -> [u8; 2] {
+pub(crate) fn finish(total: Sum) -> [u8; 2] {
     (!fold(total)).to_le_bytes()
 }
 
 /// What must be added to subtract a part: keeps the difference positive without changing it modulo 65535.
-pub(crate) const BORROW: u64 = 0xffff << 40;
+pub(crate) const BORROW: Sum = Wrapping(0xffff << 40);
 
 #[expect(clippy::indexing_slicing, reason = "worked out by the compiler")]
 const CRC_TABLE: [u32; 256] = {

@@ -81,7 +81,7 @@ const fn bit(word: u64, number: u32) -> bool {
     reason = "masked to at most 32 bits just before"
 )]
 const fn field(word: u64, low: u32, width: u32) -> u32 {
-    ((word >> low) & ((1 << width) - 1)) as u32
+    ((word >> low) & !(u64::MAX << width)) as u32
 }
 
 #[expect(

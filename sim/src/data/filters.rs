@@ -200,14 +200,14 @@ impl Filters {
 
     /// Takes over what a reset of the port does not change.
     pub(crate) fn succeed(&mut self, old: &Self) {
-        self.generation = old.generation + 1;
+        self.generation = old.generation.wrapping_add(1);
         self.link = old.link;
         self.loopback_without_link = old.loopback_without_link;
         self.control_frames = old.control_frames;
     }
 
     fn touch(&mut self) {
-        self.generation += 1;
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// The PF's own pool.

@@ -16,6 +16,7 @@ use super::stats::{DropReason, VfStats};
 use super::switch::{Address, Origin, Verdict, is_plain};
 use super::tx::Wait;
 use super::write_back::Owner;
+use crate::counting::Count;
 use crate::low_bits::LowBits;
 
 /// What became of a frame.
@@ -41,13 +42,13 @@ pub(crate) struct Target {
 impl Filters {
     /// Whether a frame of `len` bytes (CRC not included) is too long for a pool.
     pub(crate) fn is_oversize(&self, pool: u8, len: usize, tagged: bool) -> bool {
-        let len = len + 4;
-        let tag = if tagged { 4 } else { 0 };
+        let len = len.saturating_add(4);
+        let untagged = len.saturating_sub(if tagged { 4 } else { 0 });
         match self.model.family() {
-            Family::Ixgbevf => len > self.max_frame as usize + tag,
+            Family::Ixgbevf => untagged > self.max_frame as usize,
             Family::Igbvf => match self.pools.entry(pool).max_len {
                 Some(limit) => len > limit as usize,
-                None => len > 1518 + tag,
+                None => untagged > 1518,
             },
         }
     }
@@ -79,23 +80,23 @@ pub(crate) fn describe(model: Model, parsed: &Parsed, verdict: &Verdict, loopbac
 impl VfStats {
     /// Counts a frame that a pool's filters took, of `len` bytes without CRC.
     pub(crate) fn count_rx(&mut self, len: usize, multicast: bool, loopback: bool) {
-        let octets = len as u64 + 4;
-        self.gprc += 1;
-        self.gorc += octets;
-        self.mprc += u64::from(multicast);
+        let octets = (len as u64).saturating_add(4);
+        self.gprc.count(1);
+        self.gorc.count(octets);
+        self.mprc.count(u64::from(multicast));
         if loopback {
-            self.gprlbc += 1;
-            self.gorlbc += octets;
+            self.gprlbc.count(1);
+            self.gorlbc.count(octets);
         }
     }
 
     /// Counts a frame that went out.
     pub(crate) fn count_tx(&mut self, frames: u64, octets: u64, loopback: bool) {
-        self.gptc += frames;
-        self.gotc += octets;
+        self.gptc.count(frames);
+        self.gotc.count(octets);
         if loopback {
-            self.gptlbc += frames;
-            self.gotlbc += octets;
+            self.gptlbc.count(frames);
+            self.gotlbc.count(octets);
         }
     }
 }
@@ -139,10 +140,10 @@ impl DataPath {
                 self.count_drop(origin, DropReason::Injected);
                 Forwarded::Done
             }
-            Some(Fault::Corrupt(at)) if !frame.is_empty() => {
+            Some(Fault::Corrupt(at)) => {
                 let mut frame = frame.to_vec();
-                let at = at as usize % frame.len();
-                if let Some(byte) = frame.get_mut(at) {
+                let at = (at as usize).checked_rem(frame.len());
+                if let Some(byte) = at.and_then(|at| frame.get_mut(at)) {
                     *byte = !*byte;
                 }
                 self.switch(&frame, origin, place)
@@ -216,7 +217,8 @@ impl DataPath {
             && let Some(function) = self.functions.get_mut(usize::from(pool))
         {
             let local = verdict.pools | verdict.disabled != 0;
-            function.stats.count_tx(1, frame.len() as u64 + 4, local);
+            let octets = (frame.len() as u64).saturating_add(4);
+            function.stats.count_tx(1, octets, local);
         }
         for pool in each(verdict.disabled) {
             if let Some(function) = self.functions.get_mut(usize::from(pool)) {
@@ -228,7 +230,7 @@ impl DataPath {
         }
         if verdict.wire {
             if self.uplink.send(frame) {
-                self.wire.sent += 1;
+                self.wire.sent.count(1);
             } else {
                 self.count_drop(origin, DropReason::PortFull);
             }
@@ -248,7 +250,7 @@ impl DataPath {
         } else if self.host.send(frame) {
             let multicast = is_multicast(frame);
             function.stats.count_rx(frame.len(), multicast, loopback);
-            function.stats.delivered += 1;
+            function.stats.delivered.count(1);
         } else {
             function.stats.drops.add(DropReason::PortFull, 1);
         }
@@ -301,7 +303,11 @@ impl DataPath {
         if !queue.is_usable() || function.space.is_none() {
             target.drop = Some(DropReason::QueueDisabled);
         } else if let Some(limit) = settings.max_len
-            && frame.len() + 4 > limit as usize + if tag.is_some() { 4 } else { 0 }
+            && frame
+                .len()
+                .saturating_add(4)
+                .saturating_sub(if tag.is_some() { 4 } else { 0 })
+                > limit as usize
         {
             target.drop = Some(DropReason::Oversize);
         }
@@ -386,7 +392,7 @@ impl DataPath {
         if self.may_drop(target.pool, queue.settings.drop_en) {
             return None;
         }
-        let len = frame.len() - if target.strip { 4 } else { 0 };
+        let len = frame.len().saturating_sub(if target.strip { 4 } else { 0 });
         let queue = self.rx_queue(target.pool, target.queue)?;
         let needed = queue.needed(len, target.headers);
         (!queue.has_room(needed, place, owner)).then_some(Wait {
@@ -439,7 +445,7 @@ impl DataPath {
                         if queue.has_room(needed, place, owner) {
                             queue.put(&**space, family, &incoming, place, owner)
                         } else {
-                            queue.dropped = queue.dropped.saturating_add(1);
+                            queue.dropped.count(1);
                             Err(DropReason::NoDescriptors)
                         }
                     }
@@ -460,7 +466,7 @@ impl DataPath {
                     if put.lost {
                         stats.drops.add(DropReason::RxFault, 1);
                     } else {
-                        stats.delivered += 1;
+                        stats.delivered.count(1);
                     }
                 }
                 Err(reason) => stats.drops.add(reason, 1),

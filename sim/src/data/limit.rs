@@ -33,9 +33,12 @@ impl Limit {
 
     /// Takes a frame of `len` bytes, CRC not included, at time `now`.
     pub(crate) fn take(&mut self, now: u64, len: usize) {
-        let bits = (len as u128 + 4) * 8;
-        let took = bits * 1_000_000 / u128::from(self.mbps);
-        self.owed = self.owed.max(u128::from(now) * 1000) + took;
+        let bits = (len as u128).saturating_add(4) << 3;
+        let took = bits
+            .saturating_mul(1_000_000)
+            .div_euclid(u128::from(self.mbps));
+        let now = u128::from(now).saturating_mul(1000);
+        self.owed = self.owed.max(now).saturating_add(took);
     }
 }
 

@@ -2,8 +2,14 @@
 //!
 //! As the hardware does, checksums are *added to* what the field already holds, which is how drivers hand over
 //! pseudo-header sums and cancel out parts that are not to be covered.
+//!
+//! Where headers and fields are is what the driver says. Fields are found from their header's start on; an offset that does
+//! not fit stays at the end of all addresses, which is in no frame, and a length at nothing, which is too short for any
+//! header.
 
-use super::checksum::{crc32c, finish, sum_at};
+use std::num::Wrapping;
+
+use super::checksum::{Sum, crc32c, finish, sum_at};
 use super::desc::{L4Type, TxContext, TxData, TxLegacy};
 use super::hooks::RingViolation;
 use super::parse::ethertype;
@@ -17,57 +23,63 @@ pub(crate) const MAX_SEGMENTS: usize = 4096;
 /// Where a context says the headers of a frame of `len` bytes are.
 fn headers(context: &TxContext, len: usize) -> Result<(usize, usize), RingViolation> {
     let ip = context.mac_len as usize;
-    let l4 = ip + context.ip_len as usize;
+    let l4 = ip.saturating_add(context.ip_len as usize);
     if ip < 14 || l4 > len {
         return Err(RingViolation::BadOffload);
     }
     Ok((ip, l4))
 }
 
-/// The `N` bytes at `at` of a frame.
-fn field<const N: usize>(frame: &mut [u8], at: usize) -> Result<&mut [u8; N], RingViolation> {
-    let from = frame.get_mut(at..).ok_or(RingViolation::BadOffload)?;
-    from.first_chunk_mut().ok_or(RingViolation::BadOffload)
+/// The `N` bytes at `at` of what begins at `from` in a frame.
+fn field<const N: usize>(
+    frame: &mut [u8],
+    from: usize,
+    at: usize,
+) -> Result<&mut [u8; N], RingViolation> {
+    frame
+        .get_mut(from..)
+        .and_then(|part| part.get_mut(at..)?.first_chunk_mut())
+        .ok_or(RingViolation::BadOffload)
 }
 
-/// Puts a finished checksum at `at`, covering `frame[from..to]`.
+/// Puts a finished checksum, covering `frame[from..to]`, at `at` of that part.
 fn insert(
     frame: &mut [u8],
     from: usize,
     to: usize,
     at: usize,
-    more: u64,
+    more: Sum,
 ) -> Result<(), RingViolation> {
     let covered = frame.get(from..to).ok_or(RingViolation::BadOffload)?;
     let total = sum_at(from, covered) + more;
     let mut sum = finish(total);
-    if at % 2 == 1 {
+    if (from ^ at) & 1 == 1 {
         // The sum is in the word order of the whole frame; the field lies across it.
         sum.reverse();
     }
-    *field(frame, at)? = sum;
+    *field(frame, from, at)? = sum;
     Ok(())
 }
 
 fn ip_checksum(frame: &mut [u8], ip: usize, l4: usize) -> Result<(), RingViolation> {
-    if l4 - ip < 20 {
+    if l4.saturating_sub(ip) < 20 {
         return Err(RingViolation::BadOffload);
     }
-    insert(frame, ip, l4, ip + 10, 0)
+    insert(frame, ip, l4, 10, Wrapping(0))
 }
 
 fn l4_checksum(
     frame: &mut [u8],
     context: &TxContext,
     l4: usize,
-    more: u64,
+    more: Sum,
 ) -> Result<(), RingViolation> {
     let len = frame.len();
     match context.l4 {
-        L4Type::Tcp if l4 + 20 <= len => insert(frame, l4, len, l4 + 16, more),
+        L4Type::Tcp if l4.saturating_add(20) <= len => insert(frame, l4, len, 16, more),
         L4Type::Udp => {
-            insert(frame, l4, len, l4 + 6, more)?;
-            let sum = field::<2>(frame, l4 + 6)?;
+            insert(frame, l4, len, 6, more)?;
+            let sum = field::<2>(frame, l4, 6)?;
             if *sum == [0, 0] {
                 *sum = [0xff, 0xff];
             }
@@ -106,7 +118,7 @@ pub(crate) fn checksums(
         ip_checksum(frame, ip, l4)?;
     }
     if data.txsm {
-        l4_checksum(frame, context, l4, 0)?;
+        l4_checksum(frame, context, l4, Wrapping(0))?;
     }
     Ok(())
 }
@@ -116,10 +128,8 @@ fn legacy_checksum(frame: &mut [u8], legacy: &TxLegacy) -> Result<(), RingViolat
         return Ok(());
     }
     let (from, at) = (usize::from(legacy.start), usize::from(legacy.offset));
-    if at + 2 > frame.len() || at < from {
-        return Err(RingViolation::BadOffload);
-    }
-    insert(frame, from, frame.len(), at, 0)
+    let at = at.checked_sub(from).ok_or(RingViolation::BadOffload)?;
+    insert(frame, from, frame.len(), at, Wrapping(0))
 }
 
 /// A segmentation request, checked: makes the frames one after the other.
@@ -148,7 +158,7 @@ impl Segments {
         max_frame: usize,
     ) -> Result<Self, RingViolation> {
         let (ip, l4) = headers(context, total)?;
-        let header = l4 + context.l4_len as usize;
+        let header = l4.saturating_add(context.l4_len as usize);
         let mss = context.mss as usize;
         let (least_ip, least_l4) = (
             if context.ipv4 { 20 } else { 40 },
@@ -158,18 +168,17 @@ impl Segments {
                 L4Type::Sctp | L4Type::None => return Err(RingViolation::BadOffload),
             },
         );
-        if l4 - ip < least_ip
-            || header - l4 < least_l4
+        if l4.saturating_sub(ip) < least_ip
+            || header.saturating_sub(l4) < least_l4
             || header > MAX_HEADER
             || header >= total
             || mss == 0
-            || header + mss > max_frame
-            || (total - header).div_ceil(mss) > MAX_SEGMENTS
+            || header.saturating_add(mss) > max_frame
             || !data.txsm
         {
             return Err(RingViolation::BadOffload);
         }
-        Ok(Self {
+        let segments = Self {
             context: *context,
             ixsm: data.ixsm,
             ip,
@@ -177,12 +186,16 @@ impl Segments {
             header,
             mss,
             total,
-        })
+        };
+        if segments.count() > MAX_SEGMENTS {
+            return Err(RingViolation::BadOffload);
+        }
+        Ok(segments)
     }
 
     /// How many frames it makes; at least one.
     pub(crate) const fn count(&self) -> usize {
-        (self.total - self.header).div_ceil(self.mss)
+        self.total.saturating_sub(self.header).div_ceil(self.mss)
     }
 
     /// Builds frame `number` from the request's bytes.
@@ -200,26 +213,28 @@ impl Segments {
             mss,
             ..
         } = *self;
-        let from = header + number * mss;
-        let to = (from + mss).min(self.total);
+        let done = number.saturating_mul(mss);
+        let from = header.saturating_add(done);
+        let to = from.saturating_add(mss).min(self.total);
         frame.clear();
         let (Some(headers), Some(payload)) = (request.get(..header), request.get(from..to)) else {
             return Err(RingViolation::BadOffload);
         };
         frame.extend_from_slice(headers);
         frame.extend_from_slice(payload);
-        let last = number + 1 == self.count();
+        let last = to == self.total;
         // Lengths that do not fit their field wrap, as they would on the card: a segment is below 16 KiB.
         let be = |len: usize| u16::try_from(len).unwrap_or(u16::MAX).to_be_bytes();
-        let l4_len = header - l4 + (to - from);
+        let len = headers.len().saturating_add(payload.len());
+        let (ip_len, l4_len) = (len.saturating_sub(ip), len.saturating_sub(l4));
         if context.ipv4 {
-            *field(frame, ip + 2)? = be(l4 - ip + l4_len);
-            add_be(field::<2>(frame, ip + 4)?, number as u64);
+            *field(frame, ip, 2)? = be(ip_len);
+            add_be(field::<2>(frame, ip, 4)?, number as u64);
         } else {
-            *field(frame, ip + 4)? = be(l4 - ip - 40 + l4_len);
+            *field(frame, ip, 4)? = be(ip_len.saturating_sub(40));
         }
         if context.l4 == L4Type::Tcp {
-            add_be(field::<4>(frame, l4 + 4)?, (number * mss) as u64);
+            add_be(field::<4>(frame, l4, 4)?, done as u64);
             // FIN and PSH belong to the last segment, CWR to the first.
             let mut keep = 0xff;
             if !last {
@@ -228,10 +243,10 @@ impl Segments {
             if number > 0 {
                 keep &= !0x80;
             }
-            let [flags] = field(frame, l4 + 13)?;
+            let [flags] = field(frame, l4, 13)?;
             *flags &= keep;
         } else {
-            *field(frame, l4 + 4)? = be(l4_len);
+            *field(frame, l4, 4)? = be(l4_len);
         }
         if self.ixsm && context.ipv4 {
             ip_checksum(frame, ip, l4)?;
@@ -243,10 +258,10 @@ impl Segments {
 
 /// Adds to a big-endian number, wrapping.
 fn add_be(field: &mut [u8], add: u64) {
-    let mut carry = add;
+    let mut carry = Wrapping(add);
     for byte in field.iter_mut().rev() {
-        let sum = u64::from(*byte) + (carry & 0xff);
-        *byte = sum.to_le_bytes()[0];
+        let sum = Wrapping(u64::from(*byte)) + (carry & Wrapping(0xff));
+        *byte = sum.0.to_le_bytes()[0];
         carry = (carry >> 8) + (sum >> 8);
     }
 }

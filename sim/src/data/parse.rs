@@ -1,6 +1,10 @@
 //! What the card's parser sees in a frame: packet type, header lengths, and checksums that are really computed.
+//!
+//! Offsets are sums of what headers say; one that does not fit stays at the end of all addresses, which is in no frame.
 
-use super::checksum::{BORROW, crc32c, is_good, sum, sum_at};
+use std::num::Wrapping;
+
+use super::checksum::{BORROW, Sum, crc32c, is_good, sum, sum_at};
 use super::desc::Check;
 
 /// Ethertypes the card knows.
@@ -62,6 +66,11 @@ fn chunk<const N: usize>(bytes: &[u8], at: usize) -> Option<&[u8; N]> {
     bytes.get(at..)?.first_chunk()
 }
 
+/// `len` bytes from `at` on, if they are there.
+pub(crate) fn part(bytes: &[u8], at: usize, len: usize) -> Option<&[u8]> {
+    bytes.get(at..)?.get(..len)
+}
+
 /// Parses a whole frame and checks its checksums.
 pub(crate) fn parse(frame: &[u8]) -> Parsed {
     // With the whole frame as its beginning the parser never runs out.
@@ -71,7 +80,7 @@ pub(crate) fn parse(frame: &[u8]) -> Parsed {
 /// Parses a frame of `len` bytes by its first bytes, `start`, and `total`, the sum of all of them. None when that does
 /// not suffice, and the whole frame is wanted.
 #[inline]
-pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> Option<Parsed> {
+pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> Sum) -> Option<Parsed> {
     let whole = start.len() == len;
     let short = if whole { Some(Parsed::default()) } else { None };
     let mut l2 = 14;
@@ -98,14 +107,15 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
             };
             let header = usize::from(fixed[0] & 0xf) * 4;
             let ip_len = usize::from(u16::from_be_bytes([fixed[2], fixed[3]]));
-            if fixed[0] >> 4 != 4 || header < 20 || ip_len < header || l2 + ip_len > len {
+            let end = l2.saturating_add(ip_len);
+            if fixed[0] >> 4 != 4 || header < 20 || ip_len < header || end > len {
                 return Some(parsed);
             }
-            let Some(bytes) = start.get(l2..l2 + header) else {
+            let Some(bytes) = part(start, l2, header) else {
                 return if whole { Some(parsed) } else { None };
             };
             parsed.kind = kind::IPV4 | if header > 20 { kind::IPV4_OPTIONS } else { 0 };
-            parsed.l4 = l2 + header;
+            parsed.l4 = l2.saturating_add(header);
             parsed.headers = parsed.l4;
             parsed.ip = if is_good(sum(bytes)) {
                 Check::Good
@@ -115,20 +125,20 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
             // More fragments, or an offset.
             parsed.fragment = u16::from_be_bytes([fixed[6], fixed[7]]) & 0x3fff != 0;
             let pseudo = sum(&fixed[12..20]);
-            finish(start, len, parsed, fixed[9], l2 + ip_len, pseudo, &total)
+            finish(start, len, parsed, fixed[9], end, pseudo, &total)
         }
         ethertype::IPV6 => {
             let Some(fixed) = chunk::<40>(start, l2) else {
                 return if whole { Some(parsed) } else { None };
             };
-            let end = l2 + 40 + usize::from(u16::from_be_bytes([fixed[4], fixed[5]]));
+            let mut at = l2.saturating_add(40);
+            let end = at.saturating_add(usize::from(u16::from_be_bytes([fixed[4], fixed[5]])));
             if fixed[0] >> 4 != 6 || end > len {
                 return Some(parsed);
             }
             parsed.kind = kind::IPV6;
             let pseudo = sum(&fixed[8..40]);
             let mut next = fixed[6];
-            let mut at = l2 + 40;
             let mut routed = false;
             // Hop-by-hop, routing, fragment, destination options; more than eight of them are not worth a parser.
             for _ in 0..8 {
@@ -141,9 +151,12 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
                 let size = if next == 44 {
                     8
                 } else {
-                    8 + usize::from(extension[1]) * 8
+                    usize::from(extension[1])
+                        .saturating_mul(8)
+                        .saturating_add(8)
                 };
-                if at + size > end {
+                let behind = at.saturating_add(size);
+                if behind > end {
                     return Some(parsed);
                 }
                 parsed.kind |= kind::IPV6_EXTENSIONS;
@@ -152,7 +165,7 @@ pub(crate) fn parse_start(start: &[u8], len: usize, total: impl Fn() -> u64) -> 
                 parsed.fragment |=
                     next == 44 && u16::from_be_bytes([extension[2], extension[3]]) & 0xfff9 != 0;
                 next = extension[0];
-                at += size;
+                at = behind;
             }
             parsed.l4 = at;
             parsed.headers = at;
@@ -171,8 +184,8 @@ fn finish(
     mut parsed: Parsed,
     protocol: u8,
     end: usize,
-    pseudo: u64,
-    total: &impl Fn() -> u64,
+    pseudo: Sum,
+    total: &impl Fn() -> Sum,
 ) -> Option<Parsed> {
     let whole = start.len() == len;
     let l4 = parsed.l4;
@@ -190,22 +203,24 @@ fn finish(
         parsed.kind |= if parsed.fragment { 0 } else { bit };
         return Some(parsed);
     }
-    if end - l4 < least {
+    let behind = l4.saturating_add(least);
+    if behind > end {
         return Some(parsed);
     }
-    let Some(header) = start.get(l4..l4 + least) else {
+    let Some(header) = start.get(l4..behind) else {
         return if whole { Some(parsed) } else { None };
     };
     parsed.kind |= bit;
-    parsed.headers = l4 + least;
+    parsed.headers = behind;
     let mut l4_end = end;
     match protocol {
         TCP => {
             let size = header
                 .get(12)
                 .map_or(0, |&offset| usize::from(offset >> 4) * 4);
-            if size >= 20 && l4 + size <= end {
-                parsed.headers = l4 + size;
+            let behind = l4.saturating_add(size);
+            if size >= 20 && behind <= end {
+                parsed.headers = behind;
             }
         }
         UDP => {
@@ -215,11 +230,11 @@ fn finish(
             }
             parsed.udp_checksum = true;
             let claimed = usize::from(u16::from_be_bytes([a, b]));
-            if claimed < 8 || l4 + claimed > end {
+            l4_end = l4.saturating_add(claimed);
+            if claimed < 8 || l4_end > end {
                 parsed.l4_check = Check::Bad;
                 return Some(parsed);
             }
-            l4_end = l4 + claimed;
         }
         _ => {
             if !whole {
@@ -238,8 +253,9 @@ fn finish(
         let behind = start.get(l4_end..len)?;
         checked += BORROW - sum_at(l4_end, behind);
     }
-    let l4_len = u16::try_from(l4_end - l4).unwrap_or(u16::MAX);
-    checked += pseudo + (u64::from(protocol) << 8) + u64::from(l4_len.swap_bytes());
+    let l4_len = u16::try_from(l4_end.saturating_sub(l4)).unwrap_or(u16::MAX);
+    checked += pseudo + Wrapping(u64::from(protocol) << 8);
+    checked += Wrapping(u64::from(l4_len.swap_bytes()));
     parsed.l4_check = if is_good(checked) {
         Check::Good
     } else {

@@ -56,7 +56,7 @@ impl Ring {
     /// Address of descriptor `index`, which is below the count of a ring that passed the check.
     #[inline]
     pub(crate) const fn at(self, index: u32) -> u64 {
-        self.base.wrapping_add(index as u64 * 16)
+        places_after(self.base, index as usize)
     }
 
     /// What is wrong with it, if anything: 128-byte alignment, a length of whole 128 bytes in bits 19:7.
@@ -69,6 +69,12 @@ impl Ring {
             Ok(())
         }
     }
+}
+
+/// Address of the descriptor `places` after the one at `address`; the last address of all is followed by the first.
+#[inline]
+pub(crate) const fn places_after(address: u64, places: usize) -> u64 {
+    address.wrapping_add((places as u64) << 4)
 }
 
 /// How an RX queue writes descriptors: SRRCTL bits 27:25.
@@ -114,8 +120,8 @@ impl RxSettings {
         let limited = matches!(model, Model::X540 | Model::X550) && rxdctl & (1 << 15) != 0;
         Self {
             // Size zero means RCTL.BSIZE to an igb, 2048 by default; it is illegal on the others.
-            buffer_size: if kib == 0 && igb { 2048 } else { kib * 1024 },
-            header_size: ((srrctl >> 8) & 0x3f) * 64,
+            buffer_size: if kib == 0 && igb { 2048 } else { kib << 10 },
+            header_size: ((srrctl >> 8) & 0x3f) << 6,
             format: match (srrctl >> 25) & 7 {
                 0 => RxFormat::Legacy,
                 1 => RxFormat::OneBuffer,
@@ -168,14 +174,25 @@ impl Base {
         self.data_windows.clear();
     }
 
-    /// Index `by` places after `index`.
+    /// Index `by` places after `index`, both at most the count, which has 16 bits.
     #[inline]
     pub(crate) const fn after(&self, index: u32, by: u32) -> u32 {
-        let sum = index + by;
+        let sum = index.wrapping_add(by);
         if sum >= self.count {
-            sum - self.count
+            sum.wrapping_sub(self.count)
         } else {
             sum
+        }
+    }
+
+    /// Descriptors from `from` up to `tail`, both below the count.
+    #[inline]
+    const fn between(&self, from: u32, tail: u32) -> u32 {
+        let ahead = tail.wrapping_sub(from);
+        if tail >= from {
+            ahead
+        } else {
+            ahead.wrapping_add(self.count)
         }
     }
 
@@ -190,11 +207,7 @@ impl Base {
             self.bad_tail = Some(tail);
             return Err(RingViolation::TailBeyondRing);
         }
-        Ok(if tail >= from {
-            tail - from
-        } else {
-            tail + self.count - from
-        })
+        Ok(self.between(from, tail))
     }
 
     /// Forgets translations if the IOMMU's table changed.
@@ -221,10 +234,8 @@ impl Base {
         let tail = self.tail.load();
         if tail >= self.count {
             0
-        } else if tail >= from {
-            tail - from
         } else {
-            tail + self.count - from
+            self.between(from, tail)
         }
     }
 

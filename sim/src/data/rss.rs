@@ -3,7 +3,7 @@
 use vfnic_hw::Model;
 
 use super::filters::RssTable;
-use super::parse::{Parsed, kind};
+use super::parse::{Parsed, kind, part};
 use crate::low_bits::LowBits;
 
 /// Longest hash input: two IPv6 addresses and two ports.
@@ -60,32 +60,22 @@ impl Rss {
     /// The RSS type (dword 0, bits 3:0) and hash of a frame, if its kind is enabled. `start` is its beginning, the
     /// addresses and ports included.
     pub(crate) fn classify(&self, start: &[u8], parsed: &Parsed) -> Option<(u32, u32)> {
-        let l2 = parsed.l2;
         let (addresses, tcp, udp, plain) = if parsed.kind & kind::IPV4 != 0 {
-            (
-                l2 + 12..l2 + 20,
-                (types::TCP4, 1),
-                (types::UDP4, 7),
-                (types::IP4, 2),
-            )
+            ((12, 8), (types::TCP4, 1), (types::UDP4, 7), (types::IP4, 2))
         } else if parsed.kind & kind::IPV6 == 0 {
             return None;
         } else if parsed.kind & kind::IPV6_EXTENSIONS == 0 {
-            (
-                l2 + 8..l2 + 40,
-                (types::TCP6, 3),
-                (types::UDP6, 8),
-                (types::IP6, 5),
-            )
+            ((8, 32), (types::TCP6, 3), (types::UDP6, 8), (types::IP6, 5))
         } else {
             (
-                l2 + 8..l2 + 40,
+                (8, 32),
                 (types::TCP6_EX, 6),
                 (types::UDP6_EX, 9),
                 (types::IP6_EX, 4),
             )
         };
-        let addresses = start.get(addresses)?.iter().copied();
+        let (at, len) = addresses;
+        let addresses = part(start.get(parsed.l2..)?, at, len)?.iter().copied();
         let with_ports = match parsed.kind & (kind::TCP | kind::UDP) {
             kind::TCP => Some(tcp),
             kind::UDP => Some(udp),
@@ -95,7 +85,7 @@ impl Rss {
             && self.types & bit != 0
             && !parsed.fragment
         {
-            let ports = start.get(parsed.l4..parsed.l4 + 4)?.iter().copied();
+            let ports = part(start, parsed.l4, 4)?.iter().copied();
             return Some((number, self.hash(addresses.chain(ports))));
         }
         let (bit, number) = plain;
@@ -133,7 +123,7 @@ impl Rss {
         let any = self.reta.iter().fold(0, |any, entry| any | entry);
         let mask = match model {
             Model::X550 => u8::MAX,
-            Model::I82599 | Model::X540 => (1 << (psrtype >> 29 & 3)) - 1,
+            Model::I82599 | Model::X540 => !(u8::MAX << (psrtype >> 29 & 3)),
             Model::I82576 | Model::I350 => 1,
         };
         any & mask != 0
@@ -153,7 +143,7 @@ impl Rss {
             Model::X550 => usize::from(*self.reta.entry((hash & 63) as usize)),
             _ => {
                 let bits = psrtype >> 29 & 3;
-                usize::from(*self.reta.entry(hash as usize)) & ((1 << bits) - 1)
+                usize::from(*self.reta.entry(hash as usize)) & !(usize::MAX << bits)
             }
         };
         if queue < queues { queue } else { 0 }
@@ -170,8 +160,9 @@ impl Rss {
 fn byte_table(key: &[u8; 40], position: usize) -> [u32; 256] {
     // The 64 key bits from the byte on; its top bit goes with the window at the very start.
     let mut window = 0u64;
-    for offset in 0..8 {
-        window = window << 8 | u64::from(key.get(position + offset).copied().unwrap_or(0));
+    let bytes = key.iter().copied().chain(std::iter::repeat(0));
+    for byte in bytes.skip(position).take(8) {
+        window = window << 8 | u64::from(byte);
     }
     let mut table = [0; 256];
     for (value, entry) in table.iter_mut().enumerate() {

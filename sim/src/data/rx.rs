@@ -8,9 +8,10 @@ use super::desc::{
 use super::hooks::{At, Fault, Point, RingViolation};
 use super::parse::{Parsed, kind};
 use super::place::Place;
-use super::queue::{FETCH, RxFormat, RxQueue, RxSettings};
+use super::queue::{FETCH, RxFormat, RxQueue, RxSettings, places_after};
 use super::stats::DropReason;
 use super::write_back::{Owner, WriteBack};
+use crate::counting::Count;
 use crate::dma::{Direction, DmaFault, Translate, prefetch_write};
 use crate::low_bits::LowBits;
 
@@ -126,7 +127,8 @@ impl RxQueue {
     pub(crate) fn needed(&self, len: usize, headers: usize) -> u32 {
         let plan = Plan::new(&self.settings, len, headers);
         let size = (self.settings.buffer_size as usize).max(1024);
-        u32::try_from((len - plan.rest).div_ceil(size).max(1)).unwrap_or(u32::MAX)
+        let packet = len.saturating_sub(plan.rest);
+        u32::try_from(packet.div_ceil(size).max(1)).unwrap_or(u32::MAX)
     }
 
     /// Whether the queue takes frames at all.
@@ -137,7 +139,7 @@ impl RxQueue {
 
     /// Whether that many descriptors are there.
     pub(crate) fn has_room(&mut self, needed: u32, place: &mut Place<'_>, owner: Owner) -> bool {
-        if self.filled - self.at >= needed as usize {
+        if self.filled.saturating_sub(self.at) >= needed as usize {
             return true;
         }
         match self.base.available(self.base.head) {
@@ -169,7 +171,7 @@ impl RxQueue {
                 return false;
             }
         };
-        let until_wrap = self.base.count - head;
+        let until_wrap = self.base.count.saturating_sub(head);
         let want = (available.min(until_wrap) as usize).min(FETCH);
         let iova = self.base.ring.at(head);
         let fetched = self.fetched.get_mut(..want).unwrap_or_default();
@@ -194,17 +196,18 @@ impl RxQueue {
                 prefetch_write(&slice);
             }
         };
-        let more = (available.min(until_wrap) as usize - got).min(2 * FETCH);
+        let more = (available.min(until_wrap) as usize).saturating_sub(got);
+        let more = more.min(2 * FETCH);
         let (next, after) = (more.min(FETCH), more.saturating_sub(FETCH));
-        let at = |offset: usize| iova.wrapping_add(offset as u64 * 16);
+        let following = places_after(iova, got);
         self.base
             .windows
-            .prefetch(at(got + next), after, Direction::Write);
+            .prefetch(places_after(following, next), after, Direction::Write);
         self.fetched
             .iter()
             .take(got)
             .for_each(|words| buffer(words[0]));
-        self.base.windows.addresses(at(got), next, buffer);
+        self.base.windows.addresses(following, next, buffer);
         true
     }
 
@@ -221,7 +224,7 @@ impl RxQueue {
         }
         let words = *self.fetched.entry(self.at);
         let index = self.base.head;
-        self.at += 1;
+        self.at.count(1);
         self.base.head = self.base.after(index, 1);
         Some((index, words))
     }

@@ -1,5 +1,7 @@
 //! What is counted: the hardware's registers with the hardware's widths, and every lost frame under a named reason.
 
+use crate::counting::Count;
+
 /// Why a frame, or one copy of it, went nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -88,7 +90,7 @@ impl Drops {
     /// Counts `frames` more.
     #[expect(clippy::indexing_slicing, reason = "there is one for each reason")]
     pub fn add(&mut self, reason: DropReason, frames: u64) {
-        self.0[reason as usize] += frames;
+        self.0[reason as usize].count(frames);
     }
 
     /// How many for this reason.
@@ -109,7 +111,9 @@ impl Drops {
     /// All reasons together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.0
+            .iter()
+            .fold(0, |total, &frames| total.saturating_add(frames))
     }
 }
 
@@ -183,8 +187,8 @@ impl VfStats {
 
     /// Sets every hardware counter to just below its wrap: `before` packets or octets are left until then.
     pub fn preset_near_wrap(&mut self, before: u32) {
-        let packets = (1u64 << 32) - u64::from(before);
-        let octets = (1u64 << 36) - u64::from(before);
+        let packets = (1u64 << 32).saturating_sub(u64::from(before));
+        let octets = (1u64 << 36).saturating_sub(u64::from(before));
         for counter in [
             &mut self.gprc,
             &mut self.mprc,

@@ -11,6 +11,7 @@ use super::transmit::MIN_FRAME;
 use super::tx::Wait;
 use super::write_back::Owner;
 use super::{DataPath, Tick};
+use crate::counting::Count;
 use crate::low_bits::LowBits;
 
 /// Frames one queue or port may pass before the next has its turn.
@@ -43,19 +44,19 @@ impl DataPath {
         loop {
             let before = left;
             for port in [Outside::Wire, Outside::Host] {
-                left -= self.arrive(port, left.min(QUANTUM), &mut place).min(left);
+                let done = self.arrive(port, left.min(QUANTUM), &mut place);
+                left = left.saturating_sub(done);
             }
             for index in 0..self.active.len() {
                 if left == 0 {
                     break;
                 }
-                let index = (self.turn + index) % self.active.len();
-                let Some(&(pool, queue)) = self.active.get(index) else {
+                let index = self.turn.wrapping_add(index).checked_rem(self.active.len());
+                let Some(&(pool, queue)) = index.and_then(|index| self.active.get(index)) else {
                     break;
                 };
-                left -= self
-                    .tx_turn(pool, queue, left.min(QUANTUM), &mut place)
-                    .min(left);
+                let done = self.tx_turn(pool, queue, left.min(QUANTUM), &mut place);
+                left = left.saturating_sub(done);
             }
             self.turn = self.turn.wrapping_add(1);
             if left == 0 || left == before {
@@ -64,7 +65,7 @@ impl DataPath {
         }
         self.flush(&mut place);
         Tick {
-            frames: budget - left,
+            frames: budget.saturating_sub(left),
             more: left == 0,
         }
     }
@@ -80,7 +81,7 @@ impl DataPath {
         for (pool, function) in (0u8..).zip(&mut self.functions) {
             for (queue, tx) in (0u8..).zip(&mut function.tx) {
                 let aborted = u64::from(std::mem::take(&mut tx.assembly.aborted));
-                function.stats.taken += aborted;
+                function.stats.taken.count(aborted);
                 function.stats.drops.add(DropReason::Aborted, aborted);
                 let may = self.filters.tx_enabled >> pool & 1 != 0;
                 if may && tx.base.count != 0 && function.space.is_some() {
@@ -119,18 +120,19 @@ impl DataPath {
         }
         let space = Arc::clone(space);
         tx.base.refresh(&*space);
-        let mut frames = 0;
+        let mut frames = 0u32;
         // Contexts and half frames take time, too.
-        let mut steps = quantum * 16;
+        let mut steps = quantum.saturating_mul(16);
         while frames < quantum && steps > 0 {
-            let burst = self.burst(owner, quantum - frames, &*space, place);
-            frames += burst;
-            steps = steps.saturating_sub(1 + burst);
+            let left = quantum.saturating_sub(frames);
+            let burst = self.burst(owner, left, &*space, place);
+            frames.count(burst);
+            steps = steps.saturating_sub(burst).saturating_sub(1);
             if burst > 0 {
                 continue;
             }
             let turn = self.tx_step(owner, &*space, place);
-            frames += turn.frames;
+            frames.count(turn.frames);
             if turn.idle {
                 break;
             }
@@ -141,7 +143,7 @@ impl DataPath {
     /// Takes up to `most` frames from outside.
     fn arrive(&mut self, outside: Outside, most: u32, place: &mut Place<'_>) -> u32 {
         let which = outside as usize;
-        let mut frames = 0;
+        let mut frames = 0u32;
         while frames < most {
             let mut frame = std::mem::take(self.arrived.entry_mut(which));
             let waiting = *self.waiting.entry(which);
@@ -168,7 +170,7 @@ impl DataPath {
                 *self.waiting.entry_mut(which) = Some(wait);
             }
             *self.arrived.entry_mut(which) = frame;
-            frames += 1;
+            frames.count(1);
         }
         frames
     }
@@ -190,11 +192,11 @@ impl DataPath {
             frame.resize(MIN_FRAME, 0);
         }
         match outside {
-            Outside::Wire => self.wire.received += 1,
+            Outside::Wire => self.wire.received.count(1),
             Outside::Host => {
                 let pool = usize::from(self.filters.pf_pool);
                 if let Some(function) = self.functions.get_mut(pool) {
-                    function.stats.taken += 1;
+                    function.stats.taken.count(1);
                 }
             }
         }

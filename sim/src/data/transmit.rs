@@ -11,6 +11,7 @@ use super::stats::DropReason;
 use super::switch::Origin;
 use super::tx::{MAX_FRAME, Step};
 use super::write_back::Owner;
+use crate::counting::Count;
 use crate::dma::{DmaFault, Translate};
 use crate::low_bits::LowBits;
 
@@ -144,7 +145,7 @@ impl DataPath {
                 idle: true,
             };
         };
-        function.stats.taken += 1;
+        function.stats.taken.count(1);
         let reason = why.unwrap_or(DropReason::Malformed);
         function.stats.drops.add(reason, 1);
         let Some(tx) = function.tx.get_mut(usize::from(owner.queue)) else {
@@ -195,7 +196,7 @@ impl DataPath {
             data.legacy.map(|legacy| legacy.vlan),
             &context,
         );
-        let mut frames = 0;
+        let mut frames = 0u32;
         if !data.tse {
             if let Err(mistake) = checksums(request, &data, &context) {
                 return self.give_up(owner, space, place, Err(mistake));
@@ -206,7 +207,7 @@ impl DataPath {
                     idle: true,
                 };
             }
-            frames += 1;
+            frames = 1;
         } else {
             let segments = match Segments::new(&data, &context, request.len(), MAX_FRAME) {
                 Ok(segments) => segments,
@@ -219,7 +220,7 @@ impl DataPath {
                 if !self.send_one(owner, place, frame, tag, number) {
                     return Turn { frames, idle: true };
                 }
-                frames += 1;
+                frames.count(1);
             }
         }
         if let Some(function) = self.functions.get_mut(usize::from(owner.pool))
@@ -279,7 +280,7 @@ impl DataPath {
                 false
             }
             Forwarded::Done => {
-                function.stats.taken += 1;
+                function.stats.taken.count(1);
                 if let Some(limit) = &mut tx.limit {
                     limit.take(place.now, frame.len());
                 }

@@ -7,6 +7,7 @@ use super::hooks::{At, Fault, Point, RingViolation};
 use super::place::Place;
 use super::queue::TxQueue;
 use super::write_back::{Owner, WriteBack};
+use crate::counting::Count;
 use crate::dma::{DmaFault, Translate};
 use crate::low_bits::LowBits;
 
@@ -43,7 +44,7 @@ pub(crate) struct Assembly {
     pub(crate) total: usize,
     /// Data descriptors so far, those past the bound included.
     descriptors: usize,
-    /// Descriptors that asked to be reported.
+    /// Descriptors that asked to be reported, no more than the ring has.
     reports: Vec<u32>,
     /// What makes it no frame; the rest of it is skipped.
     pub(crate) error: Option<RingViolation>,
@@ -65,7 +66,7 @@ impl Assembly {
 
     /// Throws away what was begun.
     pub(crate) fn clear(&mut self) {
-        self.aborted += u32::from(self.complete);
+        self.aborted.count(u32::from(self.complete));
         self.restart();
     }
 
@@ -173,8 +174,9 @@ impl TxQueue {
         if assembly.descriptors == 0 {
             assembly.first = data;
         }
-        assembly.descriptors += 1;
-        if data.rs {
+        assembly.descriptors.count(1);
+        // A frame without an end goes round the ring for as long as its driver likes.
+        if data.rs && assembly.reports.len() < self.base.count as usize {
             assembly.reports.push(index);
         }
         if assembly.descriptors > most_pieces(model) {
@@ -184,7 +186,7 @@ impl TxQueue {
             assembly.pieces.clear();
         } else if data.len > 0 {
             assembly.pieces.push((data.address, data.len));
-            assembly.total += data.len as usize;
+            assembly.total.count(data.len as usize);
         }
         if data.len == 0 && assembly.error.is_none() && self.must_be_perfect(model) {
             self.assembly.error = Some(RingViolation::EmptyDescriptor);
@@ -259,8 +261,9 @@ impl TxQueue {
             return Err(RingViolation::BadFrameLength);
         }
         // From here on the frame goes out although something is wrong, but for X550.
-        let header = context.map_or(0, |c| (c.mac_len + c.ip_len + c.l4_len) as usize);
-        let told = first.paylen as usize + if first.tse { header } else { 0 };
+        let lens = context.map(|c| [c.mac_len, c.ip_len, c.l4_len]);
+        let header = lens.filter(|_| first.tse).into_iter().flatten();
+        let told = header.fold(first.paylen, u32::saturating_add) as usize;
         let mistake = if total < 17 {
             Some(RingViolation::BadFrameLength)
         } else if first.legacy.is_none() && told != total {
@@ -318,5 +321,40 @@ impl TxQueue {
             ),
         };
         self.base.publish(space, place, owner, index, write_back)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Completion;
+    use super::super::hooks::NoHooks;
+    use super::*;
+
+    #[test]
+    fn g7_a_chain_without_an_end_keeps_no_more_reports_than_the_ring_has() {
+        let mut queue = TxQueue::new();
+        queue.base.count = 8;
+        let mut place = Place {
+            now: 0,
+            hooks: &mut NoHooks,
+            armed: false,
+            completion: Completion::default(),
+        };
+        let owner = Owner {
+            pool: 0,
+            queue: 0,
+            point: Point::TxWriteBack,
+        };
+        let data = TxData {
+            rs: true,
+            len: 1,
+            ..TxData::default()
+        };
+        for index in (0..8).cycle().take(10_000) {
+            let step = queue.add(data, index, Model::I82599, &mut place, owner);
+            assert_eq!(step, Step::More);
+        }
+        assert_eq!(queue.assembly.reports, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert!(queue.assembly.pieces.is_empty());
     }
 }

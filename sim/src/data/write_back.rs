@@ -93,7 +93,7 @@ impl Held {
             if self.hasty || self.in_order.len() >= burst {
                 self.stalled_until
             } else {
-                (made + delay_ns).max(self.stalled_until)
+                made.saturating_add(delay_ns).max(self.stalled_until)
             }
         });
         let late = self.late.iter().map(|&(due, _)| due).min();
@@ -109,7 +109,8 @@ impl Held {
             return Some(self.late.remove(index).1);
         }
         let &(made, _) = self.in_order.front()?;
-        let ripe = self.hasty || self.in_order.len() >= burst || made + delay_ns <= now;
+        let ripe =
+            self.hasty || self.in_order.len() >= burst || made.saturating_add(delay_ns) <= now;
         if !ripe || self.stalled_until > now {
             return None;
         }
@@ -173,8 +174,9 @@ impl Base {
                 *head = *head & and[0] as u32 | or[0] as u32;
             }
             (Some(Fault::Displace(by)), WriteBack::Descriptor(address, _)) => {
-                let place =
-                    (i64::from(index) + i64::from(by)).rem_euclid(i64::from(self.count.max(1)));
+                let place = i64::from(index)
+                    .saturating_add(i64::from(by))
+                    .rem_euclid(i64::from(self.count.max(1)));
                 *address = self.ring.at(u32::try_from(place).unwrap_or(0));
             }
             (Some(Fault::Tear { ns }), WriteBack::Descriptor(address, words)) => {
@@ -277,6 +279,12 @@ mod tests {
         assert!(take(&mut held, 119, 4, 100).is_empty());
         assert_eq!(take(&mut held, 120, 4, 100), [4]);
         assert!(held.is_empty());
+        // One that is to wait for ever goes with a burst only.
+        held.push(130, numbered(5));
+        assert_eq!(held.due(2, u64::MAX), Some(u64::MAX));
+        assert!(take(&mut held, 140, 2, u64::MAX).is_empty());
+        held.push(150, numbered(6));
+        assert_eq!(take(&mut held, 150, 2, u64::MAX), [5, 6]);
     }
 
     #[test]

@@ -18,6 +18,12 @@ impl CardState {
         free.is_some()
     }
 
+    /// A VF's RAR where they are counted from the end, as Linux's igb and DPDK's PF do.
+    pub(super) fn last_rar(&self, vf: VfId) -> usize {
+        let rars = self.path.filters().rar_count();
+        rars.saturating_sub(1).saturating_sub(vf.number())
+    }
+
     /// Frees the first RAR with this address for this pool.
     pub(super) fn remove_mac_filter(&mut self, mac: Mac, pool: u8) {
         let filters = self.path.filters_mut();
@@ -31,7 +37,7 @@ impl CardState {
     /// Sets and clears bits of a pool's VMOLR.
     pub(super) fn change_accept(&mut self, pool: u8, set: Accept, clear: Accept) {
         let filters = self.path.filters_mut();
-        let accept = (filters.accept(pool) - clear) | set;
+        let accept = filters.accept(pool).difference(clear) | set;
         filters.set_accept(pool, accept);
     }
 
@@ -120,6 +126,8 @@ impl CardState {
             .iter()
             .map(|vf| vf.more_macs.len())
             .sum();
-        rars.saturating_sub(kept + self.control.vfs.len() + used)
+        rars.saturating_sub(kept)
+            .saturating_sub(self.control.vfs.len())
+            .saturating_sub(used)
     }
 }

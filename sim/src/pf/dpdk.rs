@@ -25,22 +25,17 @@ impl CardState {
         };
         let accept = Accept::ROPE | Accept::BAM | Accept::AUPE | multicast;
         self.change_accept(pool, accept, Accept::empty());
-        let index = self.dpdk_rar(vf);
+        let index = self.last_rar(vf);
         let filters = self.path.filters_mut();
         filters.clear_rar(index);
         filters.set_vlan_insert(pool, VlanInsert::Descriptor);
-    }
-
-    /// A VF's RAR: counted from the end.
-    fn dpdk_rar(&self, vf: VfId) -> usize {
-        self.path.filters().rar_count() - 1 - vf.number()
     }
 
     fn dpdk_reset(&mut self, vf: VfId) -> Reply {
         let pool = vf.pool();
         self.dpdk_reset_event(vf);
         let mac = self.control.pf.vfs[vf].mac;
-        let index = self.dpdk_rar(vf);
+        let index = self.last_rar(vf);
         let filters = self.path.filters_mut();
         filters.set_rar(index, mac, 1 << pool);
         filters.set_queue_drop(pool, true);
@@ -70,7 +65,7 @@ impl CardState {
             0x08 if ixgbe => self.dpdk_negotiate(vf, words[1]),
             0x09 if ixgbe => {
                 let queues = u32::from(self.control.queues);
-                let first = u32::from(vf.pool()) * queues;
+                let first = u32::from(vf.pool()).saturating_mul(queues);
                 more = vec![queues, queues, 0, first];
                 if self.control.pf.vfs[vf].api >= 2 {
                     Ok(())
@@ -89,7 +84,7 @@ impl CardState {
 
     fn dpdk_set_mac(&mut self, vf: VfId, words: &[u32; 16]) -> Result<(), Refused> {
         let mac = mac_of(words);
-        let index = self.dpdk_rar(vf);
+        let index = self.last_rar(vf);
         let zero = mac == [0; 6] && self.control.model.family() == Family::Igbvf;
         if zero {
             self.path.filters_mut().clear_rar(index);

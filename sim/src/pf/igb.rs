@@ -41,9 +41,8 @@ impl CardState {
         self.rebuild_multicast();
     }
 
-    /// RAR of a VF: counted from the end.
     pub(super) fn igb_set_rar(&mut self, vf: VfId, mac: Mac) {
-        let index = self.path.filters().rar_count() - (vf.number() + 1);
+        let index = self.last_rar(vf);
         let filters = self.path.filters_mut();
         if mac == [0; 6] {
             filters.clear_rar(index);
@@ -77,7 +76,7 @@ impl CardState {
         }
         let this = &mut self.control.pf.vfs[vf];
         if !this.clear_to_send {
-            if now <= this.last_nack + NACK_PAUSE {
+            if now <= this.last_nack.saturating_add(NACK_PAUSE) {
                 return None;
             }
             this.last_nack = now;

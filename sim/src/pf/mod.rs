@@ -18,6 +18,7 @@ use std::time::Duration;
 use vfnic_hw::{Family, Model};
 
 use crate::builder::CardBuilder;
+use crate::counting::Count;
 use crate::data::{LinkState, Mac};
 use crate::fault::Random;
 use crate::per_vf::PerVf;
@@ -225,7 +226,7 @@ impl PfState {
     /// A VF's frame was dropped by the spoof check.
     pub(crate) fn spoofed(&mut self, vf: usize) {
         if let Some(vf) = self.vfs.find(vf) {
-            self.vfs[vf].spoofed += 1;
+            self.vfs[vf].spoofed.count(1);
         }
     }
 

@@ -8,7 +8,6 @@ use super::{CTS, PF_CONTROL, PfPersonality, VfLink};
 use crate::data::{Accept, LinkState, RssTable};
 use crate::per_vf::VfId;
 use crate::state::CardState;
-use crate::vf::narrow;
 
 impl CardState {
     /// What the PF driver does when it is loaded and SR-IOV is enabled.
@@ -28,7 +27,9 @@ impl CardState {
         let model = self.control.model;
         let linux = self.control.pf.personality == PfPersonality::Linux;
         let pf = &self.control.pf;
-        let (mac, mtu, fdb) = (pf.mac, u32::from(pf.mtu), pf.fdb.clone());
+        // Addresses, type and CRC; an igb has room for a tag besides.
+        let longest = u32::from(pf.mtu) + 18;
+        let (mac, fdb) = (pf.mac, pf.fdb.clone());
         let filters = self.path.filters_mut();
         let pf_pool = filters.pf_pool();
         filters.set_rar(0, mac, 1 << pf_pool);
@@ -37,11 +38,11 @@ impl CardState {
         match model.family() {
             Family::Igbvf => {
                 filters.set_max_frame(9728);
-                filters.set_max_len(pf_pool, Some(mtu + 18 + 4));
+                filters.set_max_len(pf_pool, Some(longest.saturating_add(4)));
             }
-            Family::Ixgbevf => filters.set_max_frame(1518.max(mtu + 18)),
+            Family::Ixgbevf => filters.set_max_frame(1518.max(longest)),
         }
-        self.control.pf.max_frame = 1518.max(mtu + 18);
+        self.control.pf.max_frame = 1518.max(longest);
         self.apply_promiscuous();
         for mac in fdb {
             self.add_mac_filter(mac, pf_pool);
@@ -73,9 +74,9 @@ impl CardState {
         for bytes in table.key.chunks_exact_mut(8) {
             bytes.copy_from_slice(&random.next().to_le_bytes());
         }
-        let queues = usize::from(self.control.queues.max(1));
-        for (index, entry) in table.reta.iter_mut().enumerate() {
-            *entry = narrow(index % queues);
+        let queues = 0..self.control.queues.max(1);
+        for (entry, queue) in table.reta.iter_mut().zip(queues.cycle()) {
+            *entry = queue;
         }
         // TCP and plain IP of both versions, what Linux's PF turns on.
         table.types = 0x0033_0000;
@@ -221,7 +222,8 @@ impl CardState {
             return;
         }
         self.port_down();
-        let at = self.control.now + time.unwrap_or(self.control.pf.reset_time);
+        let time = time.unwrap_or(self.control.pf.reset_time);
+        let at = self.control.now.saturating_add(time);
         self.control.pf.back_at = Some(at);
         self.control.due_at(at);
         self.apply_link();

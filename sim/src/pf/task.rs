@@ -23,7 +23,7 @@ impl CardState {
         if !pf.running() {
             return;
         }
-        let at = now + pf.delay;
+        let at = now.saturating_add(pf.delay);
         let due = pf.vfs[vf].due.get_or_insert(at);
         let due = *due;
         if due <= now {
@@ -72,8 +72,9 @@ impl CardState {
             }
             Some(Action::Delay(time)) => {
                 self.control.pf.vfs[vf].delayed = true;
-                self.control.pf.vfs[vf].due = Some(now + time);
-                self.control.due_at(now + time);
+                let at = now.saturating_add(time);
+                self.control.pf.vfs[vf].due = Some(at);
+                self.control.due_at(at);
                 return;
             }
             _ if self.befall(vf, fault) => return,
@@ -108,14 +109,14 @@ impl CardState {
     /// Sends a reply, or what a fault makes of it.
     fn send_reply(&mut self, vf: VfId, kind: u32, mut words: Reply) {
         let now = self.control.now;
-        let mut at = now + self.control.pf.delay;
+        let mut at = now.saturating_add(self.control.pf.delay);
         match self
             .control
             .faults
             .at(Point::MailboxReply, now, vf.number(), kind)
         {
             Some(Action::Drop) => return,
-            Some(Action::Delay(time)) => at += time,
+            Some(Action::Delay(time)) => at = at.saturating_add(time),
             Some(Action::Nack) => {
                 if let Some(word) = words.first_mut() {
                     *word = (*word & !SUCCESS) | FAILURE;
@@ -162,7 +163,7 @@ impl CardState {
             if message.at > now {
                 return;
             }
-            let late = now > message.at + PATIENCE;
+            let late = now.saturating_sub(message.at) > PATIENCE;
             let mailbox = &mut self.control.vfs[vf].mailbox;
             if !late && !mailbox.pf_lock() {
                 return;
@@ -200,7 +201,8 @@ impl CardState {
             // DPDK's igb PF answers every acknowledgement so (igbvf.md §6.7).
             (PfPersonality::Dpdk, Family::Igbvf) => true,
             (PfPersonality::Linux, Family::Igbvf) => {
-                let tell = !this.clear_to_send && now > this.last_nack + super::igb::NACK_PAUSE;
+                let tell = !this.clear_to_send
+                    && now > this.last_nack.saturating_add(super::igb::NACK_PAUSE);
                 if tell {
                     this.last_nack = now;
                 }

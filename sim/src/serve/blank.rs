@@ -7,6 +7,7 @@ use vfnic_hw::{Event, PciError};
 
 use super::backend::{VfBackend, VfSource};
 use super::regions::BAR_LEN;
+use crate::counting::Count;
 use crate::dma::Mapping;
 
 /// MSI-X vectors of a VF.
@@ -123,14 +124,16 @@ impl Drop for Open {
 impl VfBackend for Open {
     fn config_read(&mut self, offset: u16, data: &mut [u8]) {
         let start = usize::from(offset);
-        if let Some(bytes) = self.0.state().config.get(start..start + data.len()) {
+        let end = start.saturating_add(data.len());
+        if let Some(bytes) = self.0.state().config.get(start..end) {
             data.copy_from_slice(bytes);
         }
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
         let start = usize::from(offset);
-        if let Some(bytes) = self.0.state().config.get_mut(start..start + data.len()) {
+        let end = start.saturating_add(data.len());
+        if let Some(bytes) = self.0.state().config.get_mut(start..end) {
             bytes.copy_from_slice(data);
         }
     }
@@ -168,7 +171,7 @@ impl VfBackend for Open {
 
     fn reset(&mut self) -> Result<(), PciError> {
         let mut state = self.0.state();
-        state.resets += 1;
+        state.resets.count(1);
         state.bar.fill(0);
         Ok(())
     }

@@ -3,11 +3,10 @@
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use vfnic_hw::Event;
+use vfnic_hw::{Deadline, Event};
 
 use super::server::Limits;
 use super::session::{Counters, Session, Sources, Verdict};
@@ -74,10 +73,9 @@ pub(crate) fn run(shared: &Shared, mut connection: Connection, stop: &Event, wak
     let mut reply = Reply::default();
     let mut sources = Sources::default();
     let mut running = false;
-    let handshake = Instant::now() + shared.limits.handshake;
+    let handshake = Deadline::after(shared.limits.handshake);
     loop {
-        let left =
-            (!running).then(|| timespec(handshake.saturating_duration_since(Instant::now())));
+        let left = (!running).then(|| timespec(handshake.left()));
         let ready = {
             let mut fds = vec![
                 PollFd::from_borrowed_fd(connection.socket(), PollFlags::IN),

@@ -9,11 +9,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use serde_json::{Value, json};
-use vfnic_hw::Event;
+use vfnic_hw::{Deadline, Event};
 
 use super::knobs::{KnobError, execute};
 use super::listen::{Listener, directory};
@@ -94,11 +94,11 @@ fn wait(listener: &Listener, stop: &Event) -> bool {
 
 /// One line, whole within [`PATIENCE`] and [`MAX_REQUEST`].
 fn request(socket: &UnixStream) -> Option<String> {
-    let end = Instant::now() + PATIENCE;
+    let end = Deadline::after(PATIENCE);
     let mut line = Vec::new();
     let mut piece = [0; 512];
     while !line.contains(&b'\n') {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = end.left();
         // A timeout of zero would be none at all.
         socket
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))
@@ -140,7 +140,7 @@ fn serve(mut socket: UnixStream, card: &Card, more: &impl Fn(&mut Value)) {
 /// What connecting or talking to it failed with; inside, what it says itself.
 pub fn ask(dir: &Path, request: &str) -> std::io::Result<Result<Value, KnobError>> {
     let mut socket = UnixStream::connect(control_path(dir))?;
-    socket.set_read_timeout(Some(PATIENCE * 5))?;
+    socket.set_read_timeout(Some(PATIENCE.saturating_mul(5)))?;
     socket.set_write_timeout(Some(PATIENCE))?;
     writeln!(socket, "{}", request.replace('\n', " "))?;
     let mut line = String::new();

@@ -122,7 +122,7 @@ impl ClientMemory {
         offset.checked_add(size).ok_or(Errno::INVAL)?;
         Ok(Range {
             first: address,
-            last: end - 1,
+            last: end.saturating_sub(1),
         })
     }
 

@@ -146,9 +146,10 @@ impl Irqs {
         if flags != kind | action
             || !kind.is_power_of_two()
             || !action.is_power_of_two()
-            || argsz < 20
             || data.len() != bools
-            || (argsz as usize - 20) < bools
+            || argsz
+                .checked_sub(20)
+                .is_none_or(|room| (room as usize) < bools)
         {
             return Err(Errno::INVAL);
         }

@@ -57,11 +57,9 @@ pub(crate) struct Table(Vec<u8>);
 impl Table {
     /// Power-on state: every vector masked.
     pub(crate) fn new(vectors: u32) -> Self {
-        let mut bytes = vec![0; vectors as usize * ENTRY];
-        for entry in bytes.as_chunks_mut::<ENTRY>().0 {
-            entry[12] = 1;
-        }
-        Self(bytes)
+        let mut entry = [0; ENTRY];
+        entry[12] = 1;
+        Self(vec![entry; vectors as usize].into_flattened())
     }
 
     fn read(&self, offset: usize, data: &mut [u8], pending: u64) {
@@ -121,28 +119,24 @@ fn read_registers(backend: &mut dyn VfBackend, offset: usize, data: &mut [u8]) {
     let mut data = data;
     let mut at = offset;
     while !data.is_empty() {
-        let skip = at % 4;
-        let here = (4 - skip).min(data.len());
-        let (piece, rest) = data.split_at_mut(here);
         let value = backend.bar_read(register(at)).to_le_bytes();
-        for (place, &byte) in piece.iter_mut().zip(value.iter().skip(skip)) {
+        let asked = value.get(at % 4..).unwrap_or_default();
+        let (piece, rest) = data.split_at_mut(asked.len().min(data.len()));
+        for (place, &byte) in piece.iter_mut().zip(asked) {
             *place = byte;
         }
         data = rest;
-        at += here;
+        at = at.saturating_add(asked.len());
     }
 }
 
 /// Whole registers are written in order. The device has no byte enables: what covers only part of a register is dropped.
 fn write_registers(backend: &mut dyn VfBackend, offset: usize, data: &[u8]) {
-    let head = (4 - offset % 4) % 4;
+    // What stands before the first whole register.
+    let head = offset.wrapping_neg() & 3;
     let Some(data) = data.get(head..) else { return };
-    for (piece, at) in data
-        .as_chunks::<4>()
-        .0
-        .iter()
-        .zip((offset + head..).step_by(4))
-    {
+    let registers = (offset..).skip(head).step_by(4);
+    for (piece, at) in data.as_chunks::<4>().0.iter().zip(registers) {
         backend.bar_write(register(at), u32::from_le_bytes(*piece));
     }
 }

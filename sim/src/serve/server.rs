@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use vfnic_hw::Event;
+use vfnic_hw::{Deadline, Event};
 
 use super::backend::VfSource;
 use super::client::{self, Shared};
@@ -28,6 +28,8 @@ use super::wire::MAX_MAPS;
 
 /// How long a session's thread may take to end once its client is gone.
 const GRACE: Duration = Duration::from_millis(50);
+/// How often that is looked at.
+const URGENT: Duration = Duration::from_micros(12_500);
 /// Threads a VF may have left behind; beyond, it takes no further client until one of them ends.
 const LEFT_BEHIND: usize = 8;
 
@@ -307,23 +309,25 @@ impl Watcher {
         let mut places = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let listener = slot.listening().then(|| {
+                let place = fds.len();
                 fds.push(PollFd::from_borrowed_fd(
                     slot.listener.as_fd(),
                     PollFlags::IN,
                 ));
-                fds.len() - 1
+                place
             });
             let client = slot
                 .live
                 .as_ref()
                 .filter(|live| live.gone.is_none())
                 .map(|live| {
+                    let place = fds.len();
                     // Nothing asked for: a closed peer is reported all the same.
                     fds.push(PollFd::from_borrowed_fd(
                         live.socket.as_fd(),
                         PollFlags::empty(),
                     ));
-                    fds.len() - 1
+                    place
                 });
             places.push((listener, client));
         }
@@ -332,7 +336,7 @@ impl Watcher {
             .iter()
             .any(|slot| slot.left_behind.len() >= LEFT_BEHIND);
         let timeout = if self.slots.iter().any(Slot::urgent) {
-            Some(timespec(GRACE / 4))
+            Some(timespec(URGENT))
         } else {
             crowded.then(|| timespec(Duration::from_secs(1)))
         };
@@ -358,8 +362,8 @@ impl Watcher {
 
     /// Ends all sessions; they have seen the stop event themselves.
     fn finish(&mut self) {
-        let end = Instant::now() + Duration::from_millis(500);
-        while self.slots.iter().any(|slot| slot.live.is_some()) && Instant::now() < end {
+        let end = Deadline::after(Duration::from_millis(500));
+        while self.slots.iter().any(|slot| slot.live.is_some()) && !end.is_over() {
             for slot in &mut self.slots {
                 if let Some(live) = &mut slot.live {
                     live.gone.get_or_insert_with(Instant::now);

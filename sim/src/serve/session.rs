@@ -19,6 +19,7 @@ use super::version;
 use super::wire::{
     Header, IrqRequest, MapRequest, Reply, Request, Span, UnmapRequest, Writes, command,
 };
+use crate::counting::Count;
 
 /// `VFIO_DEVICE_FLAGS_RESET | VFIO_DEVICE_FLAGS_PCI`.
 const DEVICE_FLAGS: u32 = 0b11;
@@ -405,7 +406,7 @@ impl Running {
         for write in writes.iter() {
             let (span, data) = write.ok_or(Errno::INVAL)?;
             self.write(span, data)?;
-            done += 1;
+            done.count(1);
         }
         reply.put(&done.to_le_bytes());
         Ok(())

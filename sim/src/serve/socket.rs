@@ -3,16 +3,17 @@
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendFlags, recvmsg, send,
 };
-use vfnic_hw::Event;
+use vfnic_hw::{Deadline, Event};
 
 use super::wire::{HEADER, Header, MAX_FDS, MAX_KEPT};
+use crate::counting::Count;
 
 /// The descriptors that came with a message. Those nobody takes are closed when this is dropped.
 #[derive(Debug, Default)]
@@ -127,7 +128,7 @@ impl Connection {
                 Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => {
-                    let end = *end.get_or_insert_with(|| Instant::now() + deadline);
+                    let end = *end.get_or_insert_with(|| Deadline::after(deadline));
                     if wait(&self.socket, &self.stop, PollFlags::OUT, end).is_err() {
                         return false;
                     }
@@ -146,17 +147,17 @@ fn fill(
     stop: &Event,
     buffer: &mut [u8],
     fds: &mut Fds,
-    end: &mut Option<Instant>,
+    end: &mut Option<Deadline>,
     deadline: Duration,
 ) -> Result<usize, NoMessage> {
-    let mut at = 0;
+    let mut at = 0usize;
     while let Some(rest) = buffer.get_mut(at..).filter(|rest| !rest.is_empty()) {
         match receive_some(socket, rest, fds) {
             Ok(0) if at == 0 && end.is_none() => return Err(NoMessage::Closed),
             Ok(0) => break,
             Ok(bytes) => {
-                at += bytes;
-                end.get_or_insert_with(|| Instant::now() + deadline);
+                at.count(bytes);
+                end.get_or_insert_with(|| Deadline::after(deadline));
             }
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => match *end {
@@ -197,10 +198,10 @@ fn wait(
     socket: &OwnedFd,
     stop: &Event,
     for_what: PollFlags,
-    end: Instant,
+    end: Deadline,
 ) -> Result<(), NoMessage> {
     loop {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = end.left();
         if left.is_zero() {
             return Err(NoMessage::Late);
         }

@@ -423,7 +423,7 @@ impl Reply {
     /// Appends `len` zero bytes to be filled in.
     pub fn space(&mut self, len: usize) -> &mut [u8] {
         let start = self.0.len();
-        self.0.resize(start + len, 0);
+        self.0.resize(start.saturating_add(len), 0);
         self.0.get_mut(start..).unwrap_or_default()
     }
 

@@ -8,6 +8,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::Port;
+use crate::counting::Count;
 
 /// Longest record believed, in bytes.
 const MAX_RECORD: u32 = 262_144;
@@ -176,9 +177,11 @@ impl PcapPlayer {
         if got < frame.len() {
             return Err(format("a record is cut short".to_owned()));
         }
-        self.offset += 16 + u64::from(captured);
+        self.offset.count(16 + u64::from(captured));
         let unit = if self.nanos { 1 } else { 1000 };
-        let time = u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * unit;
+        let time = u64::from(seconds)
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::from(fraction).saturating_mul(unit));
         Ok(Some((time, frame)))
     }
 
@@ -322,11 +325,11 @@ fn word(bytes: &[u8], at: usize, swapped: bool) -> u32 {
 }
 
 fn read_up_to(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut got = 0;
+    let mut got = 0usize;
     while let Some(rest) = buffer.get_mut(got..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {
             Ok(0) => break,
-            Ok(more) => got += more,
+            Ok(more) => got.count(more),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
     listen, send, socket_with,
 };
+use vfnic_hw::Deadline;
 
 use super::Port;
 use super::reader::Reader;
@@ -105,11 +106,11 @@ fn meet(path: &Path) -> io::Result<Met> {
 /// The only one to hold `dir` until it is closed; a process that dies closes it.
 fn lock(dir: &Path) -> io::Result<File> {
     let file = File::open(dir)?;
-    let deadline = Instant::now() + TURN;
+    let deadline = Deadline::after(TURN);
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+            Err(TryLockError::WouldBlock) if !deadline.is_over() => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(TryLockError::WouldBlock) => {
@@ -136,6 +137,8 @@ impl Port for Socket {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use std::sync::mpsc::channel;
     use std::sync::{Arc, Barrier};
 

@@ -334,9 +334,10 @@ impl CardState {
     /// How many of a VF's queues are enabled.
     pub(crate) fn enabled_queues(&self, vf: VfId) -> u32 {
         let regs = &self.control.vfs[vf].regs;
-        let rx = regs.rx.iter().filter(|rx| rx.enabled).count();
-        let tx = regs.tx.iter().filter(|tx| tx.enabled).count();
-        u32::try_from(rx + tx).unwrap_or(0)
+        let rx = regs.rx.iter().map(|rx| rx.enabled);
+        let tx = regs.tx.iter().map(|tx| tx.enabled);
+        let enabled = rx.chain(tx).filter(|&enabled| enabled).count();
+        u32::try_from(enabled).unwrap_or(0)
     }
 
     /// VFMBMEM or VMBMEM written.

@@ -288,12 +288,15 @@ impl CardState {
         } else {
             Point::QueueDisable
         };
-        let selector = index + if direction == Direction::Tx { 8 } else { 0 };
+        let selector = index | if direction == Direction::Tx { 8 } else { 0 };
         match self.control.faults.at(point, now, vf.number(), selector) {
             Some(Action::Drop) => {}
-            Some(Action::Delay(time)) => {
-                self.set_later(vf, direction, queue, Some((now + time, wanted)))
-            }
+            Some(Action::Delay(time)) => self.set_later(
+                vf,
+                direction,
+                queue,
+                Some((now.saturating_add(time), wanted)),
+            ),
             _ => self.set_enabled(vf, direction, queue, wanted),
         }
     }

@@ -23,6 +23,35 @@ fn a_window_of_all_ones_ends() {
 }
 
 #[test]
+fn what_is_late_for_ever_never_comes() {
+    for model in [Model::X540, Model::I350] {
+        for point in [
+            Point::MailboxRequest,
+            Point::MailboxReply,
+            Point::Interrupt,
+            Point::QueueEnable,
+        ] {
+            let (card, vf) = one_vf(model);
+            vf.sleep(Duration::from_secs(1));
+            let rule = Rule::new(point, Action::Delay(Duration::MAX));
+            card.faults().add_for(Duration::MAX, rule);
+            vf.write(vf.control, 1 << 26);
+            vf.post(&[1]);
+            let queue = if model == Model::X540 { 0x2000 } else { 0x2800 };
+            vf.write(queue, 0x10_0000);
+            vf.write(queue + 8, 1024);
+            vf.write(queue + 0x28, 1 << 25);
+            vf.sleep(Duration::from_secs(3600));
+            let enabled = vf.read(queue + 0x28) == 1 << 25;
+            assert_eq!(enabled, point != Point::QueueEnable, "{model} {point:?}");
+            card.faults().clear();
+            card.pf().reset(Duration::MAX);
+            vf.sleep(Duration::from_secs(3600));
+        }
+    }
+}
+
+#[test]
 fn rules_are_narrowed_by_vf_register_count_and_skip() {
     let rule = Rule::new(Point::RegisterRead, Action::Mask { and: !0x80, or: 1 })
         .on_vf(0)

@@ -25,6 +25,24 @@ fn v14_a_second_client_is_turned_away() {
 }
 
 #[test]
+fn v15_a_server_without_time_limits_serves() {
+    let bed = Bed::with(
+        1,
+        Limits {
+            handshake: Duration::MAX,
+            message: Duration::MAX,
+            reply: Duration::MAX,
+            ..Limits::default()
+        },
+    );
+    let mut client = bed.client();
+    client.write(0, 0x40, &[5, 6, 7, 8]).expect("a write");
+    assert_eq!(client.read(0, 0x40, 4), Ok(vec![5, 6, 7, 8]));
+    drop(client);
+    bed.serves_the_next(SOON);
+}
+
+#[test]
 fn v14_a_client_that_comes_back_at_once_is_served() {
     let bed = Bed::new();
     for _ in 0..500 {

@@ -83,7 +83,8 @@ pub(crate) fn clear_irqs(device: &File, index: u32) -> Result<(), Failed> {
 fn irq_set(device: &File, flags: u32, index: u32, data: Vec<u32>) -> Result<(), Failed> {
     // `vfio_irq_set`: size, flags, index, first, count, then the data.
     let count = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let mut set = vec![20 + 4 * count, flags, index, 0, count];
+    let size = count.saturating_mul(4).saturating_add(20);
+    let mut set = vec![size, flags, index, 0, count];
     set.extend(data);
     DEVICE_SET_IRQS
         .call_about(device, &mut set[..], &format!(" {index}, {count} events"))

@@ -70,11 +70,11 @@ struct Ioctl<A> {
 
 impl<A> Ioctl<A> {
     const fn vfio(number: u32, name: &'static str) -> Self {
-        Self::new(100 + number, name)
+        Self::new(number.saturating_add(100), name)
     }
 
     const fn iommufd(number: u32, name: &'static str) -> Self {
-        Self::new(0x80 + number, name)
+        Self::new(number.saturating_add(0x80), name)
     }
 
     /// Both interfaces number their calls without direction or size: type `;` and a number.

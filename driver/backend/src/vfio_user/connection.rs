@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
     SocketType, connect, recvmsg, sendmsg, shutdown, socket_with,
 };
+use vfnic_hw::Deadline;
 
 use super::frame::{Command, HEADER, Header, Limits, MAJOR, MINOR, MOST_FDS, Message};
 
@@ -138,14 +139,14 @@ impl Connection {
     fn exchange<T>(
         &self,
         time: Duration,
-        work: impl FnOnce(u16, Instant) -> Result<Result<T, u32>, String>,
+        work: impl FnOnce(u16, Deadline) -> Result<Result<T, u32>, String>,
     ) -> Result<T, Failure> {
         let mut last = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_broken() {
             return Err(Failure::Broken("the connection is over".to_owned()));
         }
         *last = last.wrapping_add(1);
-        match work(*last, Instant::now() + time) {
+        match work(*last, Deadline::after(time)) {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(errno)) => Err(Failure::Refused(errno)),
             Err(problem) => {
@@ -155,7 +156,7 @@ impl Connection {
         }
     }
 
-    fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], until: Instant) -> Result<(), String> {
+    fn send(&self, bytes: &[u8], fds: &[BorrowedFd<'_>], until: Deadline) -> Result<(), String> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
@@ -183,7 +184,7 @@ impl Connection {
         &self,
         bytes: &mut [u8],
         fds: &mut Vec<OwnedFd>,
-        until: Instant,
+        until: Deadline,
     ) -> Result<(), String> {
         let mut filled = 0;
         while filled < bytes.len() {
@@ -209,7 +210,7 @@ impl Connection {
                     if received.bytes == 0 {
                         return Err("the server closed the connection".to_owned());
                     }
-                    filled += received.bytes;
+                    filled = filled.saturating_add(received.bytes);
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.wait(PollFlags::IN, until, "does not answer")?,
@@ -219,8 +220,8 @@ impl Connection {
         Ok(())
     }
 
-    fn wait(&self, events: PollFlags, until: Instant, what: &str) -> Result<(), String> {
-        let left = until.saturating_duration_since(Instant::now());
+    fn wait(&self, events: PollFlags, until: Deadline, what: &str) -> Result<(), String> {
+        let left = until.left();
         let timeout = Timespec::try_from(left).map_err(|error| error.to_string())?;
         let mut fds = [PollFd::new(&self.socket, events)];
         match poll(&mut fds, Some(&timeout)) {
@@ -237,7 +238,7 @@ impl Connection {
         &self,
         id: u16,
         command: Command,
-        until: Instant,
+        until: Deadline,
     ) -> Result<Result<Reply, u32>, String> {
         for _ in 0..MOST_STRAYS {
             let mut bytes = [0; HEADER];
@@ -274,14 +275,14 @@ impl Connection {
 
 /// A connected socket. A server whose queue of callers is full is called again until the deadline.
 fn dial(path: &Path, deadline: Duration) -> io::Result<OwnedFd> {
-    let until = Instant::now() + deadline;
+    let until = Deadline::after(deadline);
     let address = SocketAddrUnix::new(path)?;
     loop {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         match connect(&socket, &address) {
             Ok(()) => return Ok(socket),
-            Err(Errno::AGAIN | Errno::INTR) if Instant::now() < until => {
+            Err(Errno::AGAIN | Errno::INTR) if !until.is_over() => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(errno) => return Err(errno.into()),

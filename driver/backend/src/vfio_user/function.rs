@@ -177,7 +177,7 @@ impl UserFunction {
             self.server
                 .ask(Command::SetIrqs, message, &fds)
                 .map_err(|failure| explain(&self.name, "SetIrqs", failure))?;
-            start += count;
+            start = start.saturating_add(count);
         }
         Ok(())
     }

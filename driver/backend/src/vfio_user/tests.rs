@@ -90,6 +90,16 @@ fn a_silent_socket_costs_no_more_than_the_deadline() {
 }
 
 #[test]
+fn a_server_may_be_given_all_the_time_there_is() {
+    let server = sensible();
+    let options = UserOptions {
+        deadline: Duration::MAX,
+    };
+    let function = connect(&server.path, &options).unwrap();
+    assert_eq!(function.bar(0).unwrap().len(), 0x4000);
+}
+
+#[test]
 fn registers_are_read_by_request_and_written_without_waiting() {
     let server = sensible();
     let function = open(&server);

@@ -55,26 +55,26 @@ impl Reg {
         let index = if index < self.count {
             index
         } else {
-            self.count - 1
+            self.count.saturating_sub(1)
         };
-        self.offset + index * self.stride
+        self.offset
+            .saturating_add(index.saturating_mul(self.stride))
     }
 
     /// Which number of this register is at `offset`, if any.
     #[must_use]
     pub const fn index_of(&self, offset: u32) -> Option<u32> {
-        if offset < self.offset {
+        let Some(distance) = offset.checked_sub(self.offset) else {
             return None;
-        }
-        let distance = offset - self.offset;
+        };
         if self.count == 1 {
             return if distance == 0 { Some(0) } else { None };
         }
-        let index = distance / self.stride;
-        if distance.is_multiple_of(self.stride) && index < self.count {
-            Some(index)
-        } else {
-            None
+        match distance.checked_div(self.stride) {
+            Some(index) if distance.is_multiple_of(self.stride) && index < self.count => {
+                Some(index)
+            }
+            _ => None,
         }
     }
 }

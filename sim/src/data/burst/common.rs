@@ -1,8 +1,11 @@
 //! The write-backs of the frames that make up nearly all traffic, without the parser.
 
+use std::num::Wrapping;
+
 use super::group::GROUP;
 use super::{Head, Start};
-use crate::data::checksum::{BORROW, is_good, sum64};
+use crate::counting::Count;
+use crate::data::checksum::{BORROW, Sum, halves, is_good, sum64};
 use crate::data::desc::{Words, data_len};
 use crate::data::parse::kind;
 use crate::data::rss::Rss;
@@ -16,16 +19,11 @@ fn word(start: &Start, at: usize) -> u64 {
     }
 }
 
-/// Sum of a word's halves.
-const fn halves(word: u64) -> u64 {
-    (word & 0xffff_ffff) + (word >> 32)
-}
-
 /// What all frames of a run share: they have the same first 14 bytes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shared<'a> {
     /// Sum of those bytes.
-    before: u64,
+    before: Sum,
     /// Second word of every write-back, but for length and checksums.
     status: u64,
     /// The same of UDP in IPv4 without a checksum, which not all models take alike.
@@ -41,7 +39,7 @@ impl<'a> Shared<'a> {
                 let rest = u64::from_le_bytes(b) & 0x0000_ffff_ffff_ffff;
                 halves(u64::from_le_bytes(a)) + halves(rest)
             }
-            _ => 0,
+            _ => Wrapping(0),
         };
         Self {
             before,
@@ -54,7 +52,7 @@ impl<'a> Shared<'a> {
     /// The write-back of a frame by its start and the sum of the rest: TCP or UDP in IPv4 without options, fragments,
     /// padding or errors, and anything that is not IP at all. None for every other frame.
     #[inline(always)]
-    fn common(self, start: &Start, len: u32, rest: u64) -> Option<Words> {
+    fn common(self, start: &Start, len: u32, rest: Sum) -> Option<Words> {
         let told = self.status | u64::from(len) << 32;
         // Bytes 12..36: ethertype, the IPv4 header, the source port, in the word order of memory.
         let (a, b, c) = (word(start, 12), word(start, 20), word(start, 28));
@@ -70,13 +68,13 @@ impl<'a> Shared<'a> {
             big_endian(len.wrapping_sub(14)),
             big_endian(len.wrapping_sub(34)),
         );
-        let addresses = halves(c & 0x0000_ffff_ffff_ffff) + (b >> 48);
+        let addresses = halves(c & 0x0000_ffff_ffff_ffff) + Wrapping(b >> 48);
         let header = halves(a & !0xffff) + halves(b & 0x0000_ffff_ffff_ffff) + addresses;
         if a >> 32 & 0xffff != ip_len || !is_good(header) {
             return None;
         }
         // The good IP header adds nothing to the sum of the frame; what stands before it has to go.
-        let checked = || sum64(start) + rest + BORROW - self.before + addresses + l4_len;
+        let checked = || sum64(start) + rest + BORROW - self.before + addresses + Wrapping(l4_len);
         // Protocol, time to live aside, and neither an offset nor more fragments.
         match b & 0xff00_ff3f {
             0x1100_0000 => {
@@ -86,11 +84,11 @@ impl<'a> Shared<'a> {
                     return Some([first, self.unchecked | u64::from(len) << 32]);
                 }
                 let fits = d >> 16 & 0xffff == l4_len;
-                (fits && is_good(checked() + (17 << 8))).then_some([first, told | 0x70])
+                (fits && is_good(checked() + Wrapping(17 << 8))).then_some([first, told | 0x70])
             }
             0x0600_0000 => {
                 let first = u64::from(kind::IPV4 | kind::TCP) | self.hash(start, false);
-                is_good(checked() + (6 << 8)).then_some([first, told | 0x60])
+                is_good(checked() + Wrapping(6 << 8)).then_some([first, told | 0x60])
             }
             _ => None,
         }
@@ -111,18 +109,18 @@ impl<'a> Shared<'a> {
         self,
         starts: &[Start],
         descriptors: &[Words],
-        rests: &[u64; GROUP],
+        rests: &[Sum; GROUP],
         ring: &Descriptors<'_>,
     ) -> (usize, u64) {
-        let (mut done, mut octets) = (0, 0);
+        let (mut done, mut octets) = (0usize, 0u64);
         for ((start, &[_, word]), &rest) in starts.iter().zip(descriptors).zip(rests) {
             let len = data_len(word);
             let Some(words) = self.common(start, len, rest) else {
                 break;
             };
             ring.publish(done, words);
-            done += 1;
-            octets += u64::from(len) + 4;
+            done.count(1);
+            octets.count(u64::from(len) + 4);
         }
         (done, octets)
     }

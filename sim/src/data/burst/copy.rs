@@ -1,8 +1,11 @@
 //! Frames from one VF's buffers into another's.
 
+use std::num::Wrapping;
+
 use super::Start;
 use super::group::{GROUP, Group};
-use crate::data::checksum::{fold, sum64};
+use crate::counting::Count;
+use crate::data::checksum::{Sum, fold, sum64};
 use crate::data::desc::{Words, data_len};
 use crate::data::transmit::MIN_FRAME;
 use crate::dma::{Chunks, Mapping, VolatileSlice};
@@ -16,11 +19,11 @@ fn store_short(start: &Start, to: &VolatileSlice<'_>, len: usize) {
     // The frame's last 8 bytes lie across the two words.
     let both =
         u128::from(u64::from_le_bytes(*seventh)) << 64 | u128::from(u64::from_le_bytes(*sixth));
-    let end = (both >> ((len & 7) * 8)).to_le_bytes();
+    let end = (both >> ((len & 7) << 3)).to_le_bytes();
     if let (Some(front), Some(end)) = (start.first_chunk::<48>(), end.first_chunk::<8>()) {
         to.store(0, front);
         to.store(48, sixth);
-        to.store(len - 8, end);
+        to.store(len.wrapping_sub(8), end);
     }
 }
 
@@ -37,20 +40,20 @@ const LAST: [u8; 128] = {
 
 /// Copies what is behind the first 64 bytes, and sums it.
 #[inline]
-fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> u64 {
+fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> Sum {
     let len = frame.len();
-    let (mut total, mut at) = (0, 64);
-    while at + 64 <= len {
+    let mut total = Wrapping(0);
+    for at in (64..len & !63).step_by(64) {
         let chunk = frame.load(at);
         to.store(at, &chunk);
         total += sum64(&chunk);
-        at += 64;
     }
-    if at < len {
-        // The last chunk overlaps the one before; only what is new is summed.
-        let mut chunk: [u8; 64] = frame.load(len - 64);
-        to.store(len - 64, &chunk);
-        let new = LAST.get(len - at..).and_then(<[u8]>::first_chunk);
+    if len & 63 != 0 {
+        // The last chunk overlaps the one before; only what is new is summed. A frame without a first chunk has no last.
+        let last = len.wrapping_sub(64);
+        let mut chunk: [u8; 64] = frame.load(last);
+        to.store(last, &chunk);
+        let new = LAST.get(len & 63..).and_then(<[u8]>::first_chunk);
         for (byte, mask) in chunk.iter_mut().zip(new.unwrap_or(&[0; 64])) {
             *byte &= mask;
         }
@@ -59,7 +62,7 @@ fn copy_rest(frame: &VolatileSlice<'_>, to: &VolatileSlice<'_>) -> u64 {
         total += if len.is_multiple_of(2) {
             sum
         } else {
-            u64::from(fold(sum)) << 8
+            Wrapping(u64::from(fold(sum)) << 8)
         };
     }
     total
@@ -76,7 +79,7 @@ impl Group {
         buffers: &[Words],
         target: &Mapping,
         limit: u32,
-        rests: &mut [u64; GROUP],
+        rests: &mut [Sum; GROUP],
     ) -> usize {
         let (Some(descriptors), Some(starts)) =
             (self.descriptors.get(from..to), self.starts.get(from..to))
@@ -84,7 +87,7 @@ impl Group {
             return 0;
         };
         let frames = descriptors.iter().zip(starts);
-        let mut copied = 0;
+        let mut copied = 0usize;
         for ((&[buffer, _], (&[address, word], start)), rest) in
             buffers.iter().zip(frames).zip(rests)
         {
@@ -105,7 +108,7 @@ impl Group {
                 into.store(0, start);
                 *rest = copy_rest(&frame, &into);
             }
-            copied += 1;
+            copied.count(1);
         }
         copied
     }

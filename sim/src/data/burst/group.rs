@@ -3,8 +3,9 @@
 use vfnic_hw::Model;
 
 use super::Start;
+use crate::counting::Count;
 use crate::data::desc::{CC, PLAIN, PLAIN_MASK, SLOT, TxContext, Words, data_len, payload_len};
-use crate::data::queue::TxQueue;
+use crate::data::queue::{TxQueue, places_after};
 use crate::data::transmit::MIN_FRAME;
 use crate::data::tx::MAX_FRAME;
 use crate::dma::{Chunks, Direction, Translate, prefetch_read};
@@ -75,8 +76,8 @@ impl TxQueue {
         };
         let iova = self.base.ring.at(head);
         let got = self.base.windows.fetch(space, iova, descriptors);
-        let next = iova.wrapping_add(got as u64 * 16);
-        let more = (available.min(until_wrap) - got).min(2 * GROUP);
+        let next = places_after(iova, got);
+        let more = available.min(until_wrap).saturating_sub(got).min(2 * GROUP);
         let first = group.descriptors[0][0];
         let windows = &self.base.data_windows;
         let Some(mapping) = windows.mapping(first, Direction::Read) else {
@@ -85,9 +86,9 @@ impl TxQueue {
         // While this group is worked on, the next one's frames travel, and the descriptors after those.
         let (near, far) = (more.min(GROUP), more.saturating_sub(GROUP));
         let rings = &self.base.windows;
-        rings.prefetch(next.wrapping_add(near as u64 * 16), far, Direction::Read);
+        rings.prefetch(places_after(next, near), far, Direction::Read);
         let (mask, value) = plain_bits(model, &self.contexts);
-        let mut plain = 0;
+        let mut plain = 0usize;
         for &[address, word] in group.descriptors.iter().take(got) {
             let len = data_len(word);
             let usual = (MIN_FRAME..=MAX_FRAME).contains(&(len as usize));
@@ -99,7 +100,7 @@ impl TxQueue {
                 break;
             };
             prefetch_read(&frame);
-            plain += 1;
+            plain.count(1);
         }
         group.plain = plain;
         rings.addresses(next, near, |address| {
@@ -117,7 +118,7 @@ impl TxQueue {
                 && let Some(last) = start.last_chunk_mut::<8>()
             {
                 // 60 bytes at least.
-                let beyond = (64 - len) * 8;
+                let beyond = 64usize.saturating_sub(len) << 3;
                 *last = (u64::from_le_bytes(*last) << beyond >> beyond).to_le_bytes();
             }
         }

@@ -11,7 +11,6 @@ mod copy;
 mod group;
 mod receiver;
 
-use crate::low_bits::LowBits;
 use vfnic_hw::{Family, Model};
 
 pub(super) use self::group::Group;
@@ -23,7 +22,9 @@ use super::place::Place;
 use super::stats::DropReason;
 use super::switch::{Origin, is_plain};
 use super::write_back::Owner;
+use crate::counting::Count;
 use crate::dma::Translate;
+use crate::low_bits::LowBits;
 
 /// The addresses, the ethertype and two bytes more: what decides where a frame goes.
 type Head = [u8; 16];
@@ -62,7 +63,7 @@ impl DataPath {
         let Some(mut group) = self.group.take() else {
             return 0;
         };
-        let mut done = 0;
+        let mut done = 0usize;
         if let Some(tx) = self.tx_queue(owner.pool, owner.queue) {
             tx.group(most as usize, model, space, &mut group);
             while done < group.plain {
@@ -70,7 +71,7 @@ impl DataPath {
                 if run.frames == 0 {
                     break;
                 }
-                done += run.frames;
+                done.count(run.frames);
             }
             if let Some(descriptors) = group.descriptors.get(..done).filter(|_| done > 0) {
                 self.complete_burst(owner, descriptors, space, place);
@@ -106,10 +107,11 @@ impl DataPath {
         // Bytes 0..14: addresses and ethertype.
         let first = u128::from_le_bytes(*head) << 16;
         let same = |head: &Head| u128::from_le_bytes(*head) << 16 == first;
-        let to = later
-            .iter()
-            .position(|start| !same(self::head(start)))
-            .map_or(group.plain, |more| from + 1 + more);
+        let to = (from..)
+            .skip(1)
+            .zip(later)
+            .find(|(_, start)| !same(self::head(start)))
+            .map_or(group.plain, |(at, _)| at);
         let pool = u8::try_from(verdict.pools.trailing_zeros()).unwrap_or(0);
         let both = [source, usize::from(pool)];
         let Ok([sender, other]) = self.functions.get_disjoint_mut(both) else {
@@ -131,7 +133,7 @@ impl DataPath {
             tx,
         };
         let run = receiver.run(group, (from, to), other, place);
-        sender.stats.taken += run.frames as u64;
+        sender.stats.taken.count(run.frames as u64);
         sender.stats.count_tx(run.frames as u64, run.octets, true);
         // Missed frames count as received on the 10 GbE cards.
         let (frames, octets) = match self.filters.model.family() {
@@ -139,11 +141,11 @@ impl DataPath {
             Family::Igbvf => (run.delivered, run.delivered_octets),
         };
         let stats = &mut other.stats;
-        stats.gprc += frames;
-        stats.gorc += octets;
-        stats.gprlbc += frames;
-        stats.gorlbc += octets;
-        stats.delivered += run.delivered;
+        stats.gprc.count(frames);
+        stats.gorc.count(octets);
+        stats.gprlbc.count(frames);
+        stats.gorlbc.count(octets);
+        stats.delivered.count(run.delivered);
         stats.drops.add(DropReason::NoDescriptors, run.dropped);
         run
     }
@@ -165,8 +167,8 @@ impl DataPath {
         let head = tx.base.head;
         for (offset, [_, word]) in (0u32..).zip(descriptors) {
             if word & RS != 0 {
-                tx.base.head = tx.base.after(head, offset + 1);
                 let index = tx.base.after(head, offset);
+                tx.base.head = tx.base.after(index, 1);
                 if tx.report(space, place, owner, index) {
                     function.causes.tx |= 1 << (owner.queue & 7);
                 }

@@ -1,19 +1,22 @@
 //! A receiver's side of a run.
 
+use std::num::Wrapping;
+
 use vfnic_hw::Family;
 
 use super::common::{Shared, flow_word};
 use super::group::GROUP;
 use super::{Group, Start, head, known};
+use crate::counting::Count;
 use crate::data::Function;
-use crate::data::checksum::sum64;
+use crate::data::checksum::{Sum, sum64};
 use crate::data::desc::{Check, RxSplit, Words, data_len, rss_hash, rx_status, rx_types};
 use crate::data::filters::Filters;
 use crate::data::forward::describe;
 use crate::data::hooks::Point;
 use crate::data::parse::{Parsed, kind, parse_start};
 use crate::data::place::Place;
-use crate::data::queue::{RxFormat, RxQueue, TxQueue};
+use crate::data::queue::{RxFormat, RxQueue, TxQueue, places_after};
 use crate::data::rss::Rss;
 use crate::data::switch::Verdict;
 use crate::data::write_back::{Owner, WriteBack};
@@ -87,7 +90,8 @@ impl Receiver<'_> {
                     break;
                 };
                 number = first;
-                until = (from + 1..to)
+                until = (from..to)
+                    .skip(1)
                     .find(|&at| queue(at) != Some(first))
                     .unwrap_or(to);
             }
@@ -106,7 +110,7 @@ impl Receiver<'_> {
             if self.pour(group, (from, until), &mut target, place, &mut run) {
                 causes.rx |= 1 << (number & 7);
             }
-            from += run.frames - before;
+            from.count(run.frames.saturating_sub(before));
             if from < until {
                 break;
             }
@@ -137,7 +141,7 @@ impl Receiver<'_> {
         let limit = self.longest(queue);
         let [always, unchecked] = self.always();
         let at_once = place.completion.burst <= 1 && !queue.base.held.must_queue(place.now);
-        let mut octets = 0;
+        let mut octets = 0u64;
         let delivered = run.delivered;
         while index < to {
             let [address, word] = *group.descriptors.entry(index);
@@ -149,11 +153,11 @@ impl Receiver<'_> {
                 if !self.may_drop(queue) {
                     break;
                 }
-                queue.dropped = queue.dropped.saturating_add(1);
-                run.dropped += 1;
-                run.frames += 1;
-                run.octets += u64::from(len) + 4;
-                index += 1;
+                queue.dropped.count(1);
+                run.dropped.count(1);
+                run.frames.count(1);
+                run.octets.count(u64::from(len) + 4);
+                index.count(1);
                 continue;
             }
             let first = queue.base.head;
@@ -177,21 +181,21 @@ impl Receiver<'_> {
                 break;
             };
             // Two small loops instead of one keep their state in registers.
-            let mut rests = [0; GROUP];
+            let mut rests = [Wrapping(0); GROUP];
             let copied = group.copy((index, to), source, fetched, sink, limit, &mut rests);
-            let taken = index..index + copied;
+            let taken = index..index.saturating_add(copied);
             let (Some(starts @ [first_start, ..]), Some(descriptors)) = (
                 group.starts.get(taken.clone()),
                 group.descriptors.get(taken),
             ) else {
                 break;
             };
-            let mut used = 0;
+            let mut used = 0usize;
             if at_once {
                 let shared = Shared::new(head(first_start), always, unchecked, *rss);
                 let (done, more) = shared.publish(starts, descriptors, &rests, &ring);
                 used = done;
-                octets += more;
+                octets.count(more);
             }
             // One frame that takes longer, or all of them.
             let frames = starts.iter().zip(descriptors).zip(&rests).enumerate();
@@ -203,12 +207,12 @@ impl Receiver<'_> {
                 if at_once {
                     ring.publish(at, words);
                 } else {
-                    let address = iova.wrapping_add(at as u64 * 16);
+                    let address = places_after(iova, at);
                     let held = &mut queue.base.held;
                     held.push(place.now, WriteBack::new(address, words));
                 }
-                used += 1;
-                octets += u64::from(len) + 4;
+                used.count(1);
+                octets.count(u64::from(len) + 4);
                 if at_once {
                     break;
                 }
@@ -216,14 +220,14 @@ impl Receiver<'_> {
             if used == 0 {
                 break;
             }
-            index += used;
-            run.frames += used;
-            run.delivered += used as u64;
-            queue.at += used;
+            index.count(used);
+            run.frames.count(used);
+            run.delivered.count(used as u64);
+            queue.at.count(used);
             queue.base.head = queue.base.after(first, u32::try_from(used).unwrap_or(0));
         }
-        run.octets += octets;
-        run.delivered_octets += octets;
+        run.octets.count(octets);
+        run.delivered_octets.count(octets);
         queue.base.head_word.store(queue.base.head);
         at_once && run.delivered > delivered
     }
@@ -244,7 +248,7 @@ impl Receiver<'_> {
 
     /// A write-back by the full parser. None when it needs more than a frame's start.
     #[inline(never)]
-    fn uncommon(&self, start: &Start, len: u32, rest: u64, rss: Option<&Rss>) -> Option<Words> {
+    fn uncommon(&self, start: &Start, len: u32, rest: Sum, rss: Option<&Rss>) -> Option<Words> {
         let known = known(start, len);
         let parsed = parse_start(known, len as usize, || sum64(start) + rest)?;
         let model = self.filters.model;
@@ -283,6 +287,6 @@ fn hash(start: &Start, len: u32, rss: &Rss) -> Option<Option<u32>> {
         return Some(rss_hash(word));
     }
     let known = known(start, len);
-    let parsed = parse_start(known, len as usize, || 0)?;
+    let parsed = parse_start(known, len as usize, || Wrapping(0))?;
     Some(rss.classify(known, &parsed).map(|(_, hash)| hash))
 }
