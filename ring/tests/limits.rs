@@ -299,3 +299,28 @@ fn a_doorbell_is_a_word_of_its_region() {
         assert!(Doorbell::in_region(&region, offset).is_none(), "{offset}");
     }
 }
+
+#[test]
+fn a_region_has_as_many_words_as_fit_its_bytes() {
+    let region = memory(4096, 0x1000);
+    assert_eq!(region.bytes().len(), 4096);
+    assert_eq!(region.dwords().len(), 1024);
+    assert_eq!(region.words().len(), 512);
+}
+
+#[test]
+fn a_ring_says_what_it_has_room_for_and_what_is_on_its_way() {
+    let mut toy = Toy::new(64, POOL, Dialect::X540, 1518);
+    toy.tx.start();
+    let before = (toy.tx.size(), toy.tx.pending(), toy.tx.free_slots());
+    // A card that checks contexts has one in its first slot.
+    assert_eq!(before, (64, 1, 62));
+    assert_eq!(toy.tx.frames_pending(), 0);
+    let mut batch = toy.pool.batch(8);
+    for _ in 0..3 {
+        batch.push_bytes(&[0; 60]).expect("room");
+    }
+    assert_eq!(toy.tx.send(&mut batch), Ok(3));
+    assert_eq!((toy.tx.pending(), toy.tx.free_slots()), (4, 59));
+    assert_eq!(toy.tx.frames_pending(), 3);
+}
