@@ -346,3 +346,23 @@ fn what_is_no_vf_can_stand_by_and_what_comes_by_it_meanwhile_comes_once() {
     assert!(bond.remove("standby").is_some() && bond.remove("standby").is_none());
     assert_eq!(bond.active(), None);
 }
+
+#[test]
+fn links_that_are_looked_at_once_and_never_again_leave_what_is_gone_to_be_noticed() {
+    let config = BondConfig::default()
+        .miimon(Duration::MAX)
+        .updelay(Duration::MAX)
+        .downdelay(Duration::MAX);
+    let mut bench = Bench::new(Model::X540, config);
+    // The clock stood at nothing until now; from here on, for ever is past the end of time.
+    let standby = bench.bond.remove("vf1").expect("a member");
+    bench.bond.add(standby);
+    bench.events();
+    bench.card.pf().remove_vf(0).expect("a knob");
+    bench.run(300 * MS);
+    let events = bench.events();
+    let gone = |event: &BondEvent| matches!(event, BondEvent::Gone { name } if name == "vf0");
+    assert!(events.iter().any(gone), "{events:?}");
+    // The only one left is not waited for.
+    assert_eq!(bench.bond.active(), Some("vf1"));
+}

@@ -69,12 +69,11 @@ impl RssConfig {
     pub(crate) fn entries(&self, entries: u16, queues: u16) -> Vec<u8> {
         (0..entries)
             .map(|index| {
-                let queue = if self.table.is_empty() {
-                    index
-                } else {
-                    u16::from(self.table[usize::from(index) % self.table.len()])
-                };
-                u8::try_from(queue % queues.max(1)).unwrap_or(0)
+                let place = usize::from(index).checked_rem(self.table.len());
+                let told = place.and_then(|place| self.table.get(place));
+                let queue = told.map_or(index, |&queue| u16::from(queue));
+                let queue = queue.checked_rem(queues).unwrap_or(0);
+                u8::try_from(queue).unwrap_or(0)
             })
             .collect()
     }

@@ -193,6 +193,7 @@
 //!   safely is kept until the process ends.
 //! * The data path takes no lock, makes no system call and allocates nothing.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod bond;
 mod capabilities;

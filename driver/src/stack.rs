@@ -24,7 +24,8 @@ pub struct PortDevice {
     received: Batch,
     sending: Batch,
     frame: Vec<u8>,
-    mtu: usize,
+    /// Bytes of the longest frame.
+    longest: usize,
     not_sent: u64,
 }
 
@@ -32,13 +33,13 @@ impl PortDevice {
     /// A device on `port`.
     #[must_use]
     pub fn new(port: &Port) -> Self {
-        let mtu = usize::from(port.mtu());
+        let longest = usize::from(port.mtu()) + HEADER;
         Self {
             inbox: VecDeque::new(),
             received: port.batch(BATCH),
             sending: port.batch(BATCH),
-            frame: vec![0; (mtu + HEADER).max(MIN_FRAME)],
-            mtu,
+            frame: vec![0; longest.max(MIN_FRAME)],
+            longest,
             not_sent: 0,
         }
     }
@@ -85,7 +86,7 @@ impl PortDevice {
         let sent = queued && pair.tx.send(&mut self.sending).is_ok() && self.sending.is_empty();
         if !sent {
             self.sending.clear();
-            self.not_sent += 1;
+            self.not_sent = self.not_sent.saturating_add(1);
         }
     }
 }
@@ -137,7 +138,7 @@ impl phy::Device for Attached<'_> {
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.device.mtu + HEADER;
+        capabilities.max_transmission_unit = self.device.longest;
         capabilities
     }
 }

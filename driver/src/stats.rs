@@ -105,7 +105,7 @@ impl HwTotals {
             } else {
                 now.wrapping_sub(self.last[index]) & counter.mask()
             };
-            self.total[index] += grown;
+            self.total[index] = self.total[index].saturating_add(grown);
             self.last[index] = now;
         }
         Ok(())

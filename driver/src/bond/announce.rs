@@ -51,18 +51,16 @@ fn unsolicited_advertisement(mac: MacAddr, address: Ipv6Addr) -> Vec<u8> {
 
 /// The checksum of ICMPv6, pseudo-header included (RFC 8200 §8.1).
 fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
-    let words = |bytes: &[u8]| -> u32 {
-        bytes
-            .chunks(2)
-            .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)))
-            .sum()
-    };
-    let len = u32::try_from(message.len()).unwrap_or(0);
-    let mut sum = words(&from.octets()) + words(&to.octets()) + words(message) + len + 58;
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).unwrap_or(0)
+    let len = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
+    let parts: [&[u8]; 5] = [&from.octets(), &to.octets(), &len, &[0, 58], message];
+    let words = parts.into_iter().flat_map(|part| part.chunks(2));
+    let sum = words.fold(0u16, |sum, pair| {
+        let word = u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
+        // One's complement: a carry comes in again at the other end, where there is room for it.
+        let (sum, carry) = sum.overflowing_add(word);
+        sum.wrapping_add(u16::from(carry))
+    });
+    !sum
 }
 
 #[cfg(test)]

@@ -110,9 +110,9 @@ impl Member for PortMember {
     }
 
     fn receive(&mut self, batch: &mut Batch) -> Result<usize, QueueError> {
-        let mut came = 0;
+        let mut came = 0usize;
         for pair in &mut self.pairs {
-            came += pair.rx.receive(batch)?;
+            came = pair.rx.receive(batch)?.saturating_add(came);
         }
         Ok(came)
     }

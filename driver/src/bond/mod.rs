@@ -241,7 +241,7 @@ impl Bond {
         let due = now >= self.next_look;
         let mut again = self.config.miimon;
         let alone = self.active.is_none();
-        let mut index = 0;
+        let mut index = 0usize;
         while let Some(slave) = self.slaves.get_mut(index) {
             let (carrier, wish) = slave.member.look_after();
             again = again.min(wish);
@@ -256,11 +256,11 @@ impl Bond {
             if due && let Some(event) = slave.look(up, now, alone, &self.config) {
                 self.tell(event);
             }
-            index += 1;
+            index = index.saturating_add(1);
         }
         self.choose();
         if due {
-            self.next_look = now + self.config.miimon;
+            self.next_look = now.saturating_add(self.config.miimon);
             self.announce();
         }
         again.min(self.next_look.saturating_sub(now))
@@ -294,15 +294,16 @@ impl Bond {
     ///
     /// As for [`send`](Self::send).
     pub fn receive(&mut self, batch: &mut Batch) -> Result<usize, QueueError> {
-        let mut came = 0;
-        let mut index = 0;
+        let mut came = 0usize;
+        let mut index = 0usize;
         while let Some(slave) = self.slaves.get_mut(index) {
             let active = self.active == Some(index);
             let into = if active { &mut *batch } else { &mut self.own };
             match slave.member.receive(into) {
-                Ok(count) if active => came += count,
+                Ok(count) if active => came = came.saturating_add(count),
                 Ok(count) => {
-                    self.stats.inactive_dropped += count as u64;
+                    let dropped = &mut self.stats.inactive_dropped;
+                    *dropped = dropped.saturating_add(count as u64);
                     self.own.clear();
                 }
                 Err(QueueError::Gone | QueueError::Stopped) => {
@@ -312,7 +313,7 @@ impl Bond {
                 }
                 Err(error) => return Err(error),
             }
-            index += 1;
+            index = index.saturating_add(1);
         }
         Ok(came)
     }
@@ -322,7 +323,7 @@ impl Bond {
         let slave = self.slaves.remove(index);
         self.active = match self.active {
             Some(active) if active == index => None,
-            Some(active) if active > index => Some(active - 1),
+            Some(active) if active > index => active.checked_sub(1),
             other => other,
         };
         self.tell(BondEvent::Gone {
@@ -361,7 +362,7 @@ impl Bond {
             now.saturating_sub(self.last_good)
         };
         if self.in_service {
-            self.stats.failovers += 1;
+            self.stats.failovers = self.stats.failovers.saturating_add(1);
             self.stats.longest_gap = self.stats.longest_gap.max(gap);
         }
         self.in_service = true;
@@ -384,17 +385,17 @@ impl Bond {
         let Some(slave) = self.active.and_then(|index| self.slaves.get_mut(index)) else {
             return;
         };
-        if self.notify == 0 {
+        let Some(left) = self.notify.checked_sub(1) else {
             return;
-        }
-        self.notify -= 1;
+        };
+        self.notify = left;
         let mac = slave.member.mac();
         for address in &self.addresses {
             // Without a buffer there is no announcement; traffic teaches the network as well.
             let _ = self.own.push_bytes(&announcement(mac, *address));
         }
         if let Ok(count) = slave.member.send(&mut self.own) {
-            self.stats.announced += count as u64;
+            self.stats.announced = self.stats.announced.saturating_add(count as u64);
         }
         self.own.clear();
     }

@@ -65,10 +65,14 @@ impl Slave {
             (Link::Up | Link::Fail { .. }, true) => Link::Up,
             (Link::Up, false) if config.downdelay.is_zero() => Link::Down,
             (Link::Up, false) => Link::Fail { since: now },
-            (Link::Fail { since }, false) if now - since < config.downdelay => Link::Fail { since },
+            (Link::Fail { since }, false) if now.saturating_sub(since) < config.downdelay => {
+                Link::Fail { since }
+            }
             (Link::Down, true) if alone || config.updelay.is_zero() => Link::Up,
             (Link::Down, true) => Link::Back { since: now },
-            (Link::Back { since }, true) if !alone && now - since < config.updelay => {
+            (Link::Back { since }, true)
+                if !alone && now.saturating_sub(since) < config.updelay =>
+            {
                 Link::Back { since }
             }
             (Link::Back { .. }, true) => Link::Up,

@@ -196,7 +196,7 @@ impl Family {
             "SET_LPE",
             vfnic_hw::mailbox::ixgbevf::SET_LPE,
             0,
-            &[u32::from(mtu) + u32::from(self.limits().lpe_overhead)],
+            &[self.limits().lpe(mtu)],
             1,
         )
     }

@@ -65,6 +65,13 @@ pub(crate) struct Limits {
     pub(crate) reta_entries: u16,
 }
 
+impl Limits {
+    /// The longest frame of an MTU, as it is told to the PF.
+    pub(crate) fn lpe(&self, mtu: u16) -> u32 {
+        u32::from(mtu).saturating_add(u32::from(self.lpe_overhead))
+    }
+}
+
 /// Smallest MTU of both families, in bytes (ixgbevf.md §9.7, igbvf.md §8.4).
 pub(crate) const MIN_MTU: u16 = 68;
 
@@ -124,7 +131,7 @@ impl VectorPlan {
 
     /// Mask of all vectors in use.
     pub(crate) const fn mask(&self) -> u32 {
-        (1 << self.count) - 1
+        !(u32::MAX << self.count)
     }
 }
 

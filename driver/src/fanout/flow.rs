@@ -20,15 +20,16 @@ fn of_macs(frame: &[u8]) -> Option<u32> {
 }
 
 fn of_ip(frame: &[u8]) -> Option<u32> {
-    let mut at = 12;
+    // From a type on: that of a tag, or of what is carried.
+    let mut typed = frame.get(12..)?;
     for _ in 0..TAGS {
-        if !matches!(word(frame, at)?, 0x8100 | 0x88a8 | 0x9100) {
+        if !matches!(word(typed, 0)?, 0x8100 | 0x88a8 | 0x9100) {
             break;
         }
-        at += 4;
+        typed = typed.get(4..)?;
     }
-    let packet = frame.get(at + 2..)?;
-    match word(frame, at)? {
+    let packet = typed.get(2..)?;
+    match word(typed, 0)? {
         0x0800 => of_ipv4(packet),
         0x86dd => of_ipv6(packet),
         _ => None,
@@ -65,7 +66,7 @@ fn of_ipv6(packet: &[u8]) -> Option<u32> {
         let &[next, length, ..] = rest else { break };
         protocol = next;
         rest = rest
-            .get(8 * (usize::from(length) + 1)..)
+            .get((usize::from(length) + 1) << 3..)
             .unwrap_or_default();
     }
     // A fragment's own header (44) is none of the protocols below.

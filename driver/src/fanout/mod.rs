@@ -173,14 +173,14 @@ impl Fanout {
             match self.shared.lanes.get(number).map(|lane| &lane.queue) {
                 Some(queue) if queue.push(packet).is_ok() => {
                     touched |= 1 << number;
-                    self.handed += 1;
+                    self.handed = self.handed.saturating_add(1);
                 }
-                _ => self.full += 1,
+                _ => self.full = self.full.saturating_add(1),
             }
         }
         while touched != 0 {
             let number = touched.trailing_zeros() as usize;
-            touched &= touched - 1;
+            touched &= touched.wrapping_sub(1);
             self.shared.wake(number);
         }
         Ok(count)
@@ -311,7 +311,7 @@ impl Worker {
         {
             waker.wake();
         }
-        Ok(count - batch.len())
+        Ok(count.saturating_sub(batch.len()))
     }
 
     /// Frames that all workers together have dropped: those of [`FanoutStats::dropped`], also after the end.
@@ -331,7 +331,7 @@ impl Shared {
 
     fn lane_of(&self, frame: &[u8]) -> usize {
         // The upper bits of a product spread evenly over any number of lanes, which is at most 64.
-        let product = u64::from(flow_hash(frame)) * (self.lanes.len() as u64);
+        let product = u64::from(flow_hash(frame)).saturating_mul(self.lanes.len() as u64);
         usize::try_from(product >> 32).unwrap_or_default()
     }
 
@@ -371,7 +371,7 @@ impl Shared {
                 break;
             }
         }
-        batch.len() - before
+        batch.len().saturating_sub(before)
     }
 }
 

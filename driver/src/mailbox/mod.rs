@@ -11,7 +11,6 @@
         clippy::panic,
         clippy::unreachable,
         clippy::indexing_slicing,
-        clippy::arithmetic_side_effects
     )
 )]
 

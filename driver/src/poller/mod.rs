@@ -178,8 +178,9 @@ impl<Q: Pollable> Poller<Q> {
             }
         }
         run.add_waker(&self.waker.event);
+        let index = self.queues.len();
         self.queues.push(queues);
-        Ok(self.queues.len() - 1)
+        Ok(index)
     }
 
     /// Also comes back from [`turn`](Self::turn) when `fd` is readable, and for as long as it is. An fd that is closed
@@ -289,21 +290,24 @@ impl<Q: Pollable> Poller<Q> {
         work: &mut impl FnMut(usize, &mut [Q]) -> Result<usize, QueueError>,
     ) -> Result<usize, QueueError> {
         let count = self.queues.len();
-        let mut total = 0;
+        let mut total = 0usize;
         for step in 0..count {
-            let index = (self.first + step) % count;
-            let mut moved = 0;
+            let Some(index) = self.first.saturating_add(step).checked_rem(count) else {
+                break;
+            };
+            let mut moved = 0usize;
             loop {
                 let frames = work(index, &mut self.queues)?;
-                moved += frames;
+                moved = moved.saturating_add(frames);
                 if frames == 0 || moved >= self.budget {
                     break;
                 }
             }
-            total += moved;
+            total = moved.saturating_add(total);
         }
         if count > 1 {
-            self.first = (self.first + 1) % count;
+            let next = self.first.saturating_add(1);
+            self.first = next.checked_rem(count).unwrap_or(0);
         }
         if self.armed {
             self.disarm();
@@ -348,7 +352,7 @@ impl<Q: Pollable> Poller<Q> {
         deadline: Option<Instant>,
         time: Duration,
     ) -> Option<Duration> {
-        let end = start + time;
+        let end = start.checked_add(time);
         let found = loop {
             let mut found = false;
             for _ in 0..LOOKS {
@@ -359,12 +363,16 @@ impl<Q: Pollable> Poller<Q> {
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            if found || now >= end || deadline.is_some_and(|deadline| now >= deadline) {
+            if found
+                || end.is_none_or(|end| now >= end)
+                || deadline.is_some_and(|deadline| now >= deadline)
+            {
                 break found.then(|| now.saturating_duration_since(start));
             }
         };
         let spent = start.elapsed().as_nanos();
-        self.stats.spin_ns += u64::try_from(spent).unwrap_or(u64::MAX);
+        let spent = u64::try_from(spent).unwrap_or(u64::MAX);
+        self.stats.spin_ns = self.stats.spin_ns.saturating_add(spent);
         found
     }
 
@@ -427,12 +435,13 @@ impl<Q: Pollable> Poller<Q> {
             }
         }
         let slept = start.elapsed();
-        self.stats.wakeups += 1;
-        self.stats.sleep_ns += u64::try_from(slept.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = u64::try_from(slept.as_nanos()).unwrap_or(u64::MAX);
+        self.stats.wakeups = self.stats.wakeups.saturating_add(1);
+        self.stats.sleep_ns = self.stats.sleep_ns.saturating_add(nanos);
         let work = self.has_work();
         match (vector, work) {
             (true, false) => {
-                self.stats.spurious += 1;
+                self.stats.spurious = self.stats.spurious.saturating_add(1);
                 self.spin.disturbed(slept);
             }
             (false, true) if silent && left == LONGEST_SLEEP => self.missed(),
@@ -447,7 +456,7 @@ impl<Q: Pollable> Poller<Q> {
     /// There was work, and nobody had said so.
     #[cold]
     fn missed(&mut self) {
-        self.stats.missed += 1;
+        self.stats.missed = self.stats.missed.saturating_add(1);
         // An event whose counter is full cannot be signalled, and its readers are not told; so they are emptied.
         for queues in &self.queues {
             for (number, event) in queues.run().device().vectors.iter().enumerate() {

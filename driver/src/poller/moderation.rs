@@ -37,7 +37,8 @@ pub(crate) struct Moderation {
 impl Moderation {
     /// A wake-up brought `frames` until the queues were empty. Gives a class when it has changed.
     pub(crate) fn woken(&mut self, frames: usize) -> Option<Class> {
-        self.average = self.average - self.average / 8 + frames.min(4096);
+        let kept = self.average.saturating_sub(self.average / 8);
+        self.average = kept.saturating_add(frames.min(4096));
         let frames = self.average / 8;
         // The gaps between the limits keep it from going back and forth.
         let class = match self.class {

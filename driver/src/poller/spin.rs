@@ -26,12 +26,12 @@ impl Spin {
 
     /// A frame came after `waited` of looking.
     pub(crate) fn paid(&mut self, waited: Duration) {
-        self.time = self.time.max(2 * waited).clamp(LEAST, MOST);
+        self.time = self.time.max(waited.saturating_mul(2)).clamp(LEAST, MOST);
     }
 
     /// None came.
     pub(crate) fn in_vain(&mut self) {
-        self.time /= 2;
+        self.time = self.time.checked_div(2).unwrap_or_default();
         if self.time < LEAST {
             self.time = Duration::ZERO;
         }

@@ -278,23 +278,25 @@ fn check_rss(family: Family, config: &PortConfig, pairs: u16) -> Result<(), Conf
 }
 
 fn make_pool(device: &Device, config: &PortConfig, pairs: u16) -> Result<Pool, Error> {
-    let in_rings = u32::from(pairs) * (u32::from(config.rx_ring) + u32::from(config.tx_ring));
+    let pairs = u32::from(pairs);
+    let rings = u32::from(config.rx_ring).saturating_add(u32::from(config.tx_ring));
+    let in_rings = pairs.saturating_mul(rings);
     let pool = match &config.pool {
         PoolChoice::Shared(pool) => return Ok(pool.clone()),
         PoolChoice::Own { buffer_size } => PoolConfig {
             // What the rings hold and as much again for batches and packets, but small rings need large batches, too.
-            buffers: in_rings + in_rings.max(1024 * u32::from(pairs)),
+            buffers: in_rings.saturating_add(in_rings.max(pairs.saturating_mul(1024))),
             buffer_size: *buffer_size,
             ..PoolConfig::default()
         },
         PoolChoice::Sized(pool) => *pool,
     };
-    let need = u32::from(pairs) * u32::from(config.rx_ring);
+    let need = pairs.saturating_mul(u32::from(config.rx_ring));
     if pool.buffers < need {
         return Err(ConfigError::Pool {
             asked: pool.buffers,
             need,
-            want: need + 64,
+            want: need.saturating_add(64),
         }
         .into());
     }

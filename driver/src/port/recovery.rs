@@ -92,7 +92,7 @@ async fn try_until_done(
     }
     drop(run);
     let mut suspect = matches!(cause, Cause::LostQueue | Cause::TxHang | Cause::BusError);
-    let mut failures = 0;
+    let mut failures = 0u32;
     loop {
         if device.regs.is_silent() {
             wait_for_return(device, io).await?;
@@ -107,7 +107,7 @@ async fn try_until_done(
             Err(Error::Gone { .. }) if device.is_on_the_bus() => {}
             Err(error @ Error::Gone { .. }) => return Err(error),
             Err(error) => {
-                failures += 1;
+                failures = failures.saturating_add(1);
                 // The first says why, every tenth that it is still so.
                 if failures % 10 == 1 {
                     log::warn!("{}: recovery failed: {error}", device.name);
@@ -118,7 +118,7 @@ async fn try_until_done(
         }
     }
     let took = shared.ticker.now().saturating_sub(since);
-    shared.published().recoveries += 1;
+    shared.count_recovery();
     shared.publish_grant(control);
     shared.publish_link(PortState::LinkDown, crate::Link::Down);
     log::info!("{}: recovered after {took:?}", device.name);

@@ -153,6 +153,11 @@ impl Shared {
         lock(&self.published)
     }
 
+    pub(crate) fn count_recovery(&self) {
+        let mut published = self.published();
+        published.recoveries = published.recoveries.saturating_add(1);
+    }
+
     pub(crate) fn run(&self) -> Option<Arc<Run>> {
         lock(&self.run).upgrade()
     }
@@ -166,7 +171,10 @@ impl Shared {
     pub(crate) fn set_pair_stats(&self, stats: Vec<PairStats>) {
         let mut retired = lock(&self.retired);
         for pair in lock(&self.pair_stats).iter() {
-            pair.each(|name, value| *retired.entry(name).or_insert(0) += value);
+            pair.each(|name, value| {
+                let all = retired.entry(name).or_insert(0);
+                *all = all.wrapping_add(value);
+            });
         }
         *lock(&self.pair_stats) = stats;
     }
@@ -193,7 +201,7 @@ impl Shared {
         for pair in lock(&self.pair_stats).iter() {
             pair.each(|name, value| {
                 let before = retired.get(&name).copied().unwrap_or(0);
-                tell(name, before + value);
+                tell(name, before.wrapping_add(value));
             });
         }
     }
@@ -231,7 +239,8 @@ impl Shared {
         let begin = self.ticker.now();
         if let Slot::Recovering { since, .. } = *slot {
             // TIMEOUT: several times what a recovery takes whose PF answers. The rest is for what was asked.
-            self.drive_recovery(&mut slot, limit / 4)?;
+            let part = limit.checked_div(4).unwrap_or_default();
+            self.drive_recovery(&mut slot, part)?;
             if matches!(*slot, Slot::Recovering { .. }) {
                 return Err(Error::Recovering {
                     device: self.device.name.clone(),

@@ -94,18 +94,20 @@ impl Port {
 fn start_pairs(shared: &Shared, run: &Arc<Run>) -> Result<Vec<QueuePair>, Error> {
     let config = &shared.config;
     // Both rings of a pair in one piece, each on a page of its own.
-    let rx_bytes = (usize::from(config.rx_ring) * 16).next_multiple_of(4096);
-    let tx_bytes = (usize::from(config.tx_ring) * 16).next_multiple_of(4096);
+    let rx_bytes = (usize::from(config.rx_ring) << 4).next_multiple_of(4096);
+    let tx_bytes = (usize::from(config.tx_ring) << 4).next_multiple_of(4096);
+    let pair_bytes = rx_bytes.saturating_add(tx_bytes);
     let memory = shared.device.function.dma_space().map(DmaRequest {
-        len: (rx_bytes + tx_bytes) * usize::from(shared.pairs),
+        len: pair_bytes.saturating_mul(usize::from(shared.pairs)),
         prefer_huge: false,
     })?;
     let mut pairs = Vec::new();
     let mut stats = Vec::new();
     for queue in 0..shared.pairs {
-        let offset = usize::from(queue) * (rx_bytes + tx_bytes);
+        let rx = usize::from(queue).saturating_mul(pair_bytes);
+        let tx = rx.saturating_add(rx_bytes);
         // On an error the pairs made so far are dropped, which takes them out of service.
-        let pair = make_pair(shared, run, &memory, queue, offset, offset + rx_bytes)?;
+        let pair = make_pair(shared, run, &memory, queue, rx, tx)?;
         stats.push(PairStats {
             index: queue,
             rx: pair.rx.stats(),

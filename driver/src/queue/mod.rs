@@ -10,7 +10,7 @@ pub use tx::TxQueue;
 
 /// Longest frame of an MTU, in bytes without CRC: an Ethernet header and two VLAN tags may come on top.
 pub(crate) fn max_frame(mtu: u16) -> u32 {
-    u32::from(mtu) + 14 + 8
+    u32::from(mtu) + 22
 }
 
 /// A receive and a transmit queue of one port. The two are independent: take the pair apart to give each to a thread

@@ -50,7 +50,7 @@ const MOST_VFS: u16 = 255;
 #[non_exhaustive]
 pub enum SpecError {
     /// It breaks the grammar.
-    #[error("`{spec}`, position {}: {what}; {hint}", at + 1)]
+    #[error("`{spec}`, position {}: {what}; {hint}", at.saturating_add(1))]
     Syntax {
         /// The spec, shortened if it is very long.
         spec: String,
@@ -267,7 +267,7 @@ fn sim(cursor: Cursor<'_>, rest: &str) -> Result<DeviceSpec, SpecError> {
         .map_or((rest, None), |(model, options)| (model, Some(options)));
     let parsed: Model = model.parse().map_err(|error: String| cursor.error(error))?;
     let mut pairs = Vec::new();
-    let mut at = cursor.skip(model.len() + 1);
+    let mut at = cursor.behind(model);
     for option in options.into_iter().flat_map(|options| options.split('&')) {
         match option.split_once('=') {
             Some((key, value)) if !key.is_empty() => {
@@ -275,7 +275,7 @@ fn sim(cursor: Cursor<'_>, rest: &str) -> Result<DeviceSpec, SpecError> {
             }
             _ => return Err(at.error(format!("key=value wanted, found `{option}`"))),
         }
-        at = at.skip(option.len() + 1);
+        at = at.behind(option);
     }
     Ok(DeviceSpec::Sim(SimSpec {
         model: parsed,
@@ -290,7 +290,7 @@ fn kubernetes(cursor: Cursor<'_>) -> Result<DeviceSpec, SpecError> {
         Some((resource, digits))
             if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) =>
         {
-            let mut place = cursor.skip(resource.len() + 1);
+            let mut place = cursor.behind(resource);
             (resource, Some(place.decimal("index", MOST_VFS)?))
         }
         _ => (text, None),

@@ -16,8 +16,13 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn skip(mut self, bytes: usize) -> Self {
-        self.at += bytes;
+        self.at = self.at.saturating_add(bytes);
         self
+    }
+
+    /// Behind a word and the one character that ends it.
+    pub(super) fn behind(self, word: &str) -> Self {
+        self.skip(word.len()).skip(1)
     }
 
     pub(super) fn rest(&self) -> &'a str {
@@ -37,7 +42,7 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn expect(&mut self, wanted: char, place: &str) -> Result<(), SpecError> {
         if self.rest().starts_with(wanted) {
-            self.at += wanted.len_utf8();
+            *self = self.skip(wanted.len_utf8());
             return Ok(());
         }
         Err(self.error(format!("`{wanted}` wanted {place}, found {}", self.seen())))
@@ -66,7 +71,7 @@ impl<'a> Cursor<'a> {
         most: u32,
     ) -> Result<Option<u32>, SpecError> {
         if self.rest().starts_with('*') {
-            self.at += 1;
+            *self = self.skip(1);
             return Ok(None);
         }
         let digits = self.digits(u8::is_ascii_hexdigit);
@@ -78,7 +83,7 @@ impl<'a> Cursor<'a> {
         }
         match u32::from_str_radix(digits, 16) {
             Ok(value) if value <= most && digits.len() <= width => {
-                self.at += digits.len();
+                *self = self.skip(digits.len());
                 Ok(Some(value))
             }
             _ => Err(self.error(format!("{what}: `{}` is above {most:x}", short(digits)))),
@@ -93,7 +98,7 @@ impl<'a> Cursor<'a> {
         }
         match digits.parse() {
             Ok(value) if value <= most => {
-                self.at += digits.len();
+                *self = self.skip(digits.len());
                 Ok(value)
             }
             _ => Err(self.error(format!("{what}: `{}` is above {most}", short(digits)))),

@@ -180,14 +180,14 @@ impl Ixgbevf {
         // Two queue pairs a register: Rx, Tx, Rx, Tx.
         for index in 0..r::VTIVAR.count {
             let mut value = 0;
-            for (half, queue) in [2 * index, 2 * index + 1].into_iter().enumerate() {
+            for (queue, half) in [(index << 1, 0), (index << 1 | 1, 16)] {
                 let Ok(queue) = u16::try_from(queue) else {
                     continue;
                 };
                 if queue < pairs {
                     let rx = u32::from(plan.rx(queue)) | VALID;
                     let tx = u32::from(plan.tx(queue)) | VALID;
-                    value |= (rx | tx << 8) << (16 * half);
+                    value |= (rx | tx << 8) << half;
                 }
             }
             regs.write(r::VTIVAR.at(index), value);

@@ -52,7 +52,7 @@ impl Ixgbevf {
         if !self.is_82599() {
             // §9.7: the port's limit is the largest of all its functions'; this keeps what others asked for away from
             // us. Whether the check counts a VLAN tag is not known: room for two.
-            let limit = u32::from(setup.mtu) + u32::from(self.limits().lpe_overhead) + 8;
+            let limit = self.limits().lpe(setup.mtu).saturating_add(8);
             value |= RLPML_EN | limit.min(RLPML_MASK);
         }
         regs.write(control, value);
