@@ -15,12 +15,16 @@
 mod bodies;
 #[path = "../sim/tests/dice/mod.rs"]
 mod dice;
+#[path = "fuzz/limits.rs"]
+mod limits;
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use dice::Dice;
+use limits::{SLOW, STUCK, Watch};
 
 /// Pieces that texts are made of.
 const WORDS: [&str; 40] = [
@@ -127,22 +131,29 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Runs `data`; what makes it fail is printed in full.
-fn execute(target: &bodies::Target, data: &[u8]) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| (target.body)(data))) {
-        let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
-        let name = target.name;
-        eprintln!(
-            "{name} fails on {} bytes, to be saved in tests/fuzz/corpus/{name}: {hex}",
-            data.len()
-        );
-        resume_unwind(panic);
-    }
+/// Runs `data`, and says how long that takes; what makes it fail is printed in full.
+fn execute(target: &bodies::Target, data: &[u8]) -> Duration {
+    let took = catch_unwind(AssertUnwindSafe(|| {
+        let took = limits::time(SLOW, || (target.body)(data));
+        assert!(took < SLOW, "{} hangs: {took:?}", target.name);
+        took
+    }));
+    took.unwrap_or_else(|panic| {
+        tell(target, "fails", data);
+        resume_unwind(panic)
+    })
 }
 
-/// An execution that takes so long every time it is tried hangs. Without optimization, beside seventeen other processes on two
-/// processors, one that does not hang took 1.2 s eleven times over.
-const SLOW: Duration = Duration::from_secs(5);
+fn tell(target: &bodies::Target, what: &str, data: &[u8]) {
+    let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = target.name;
+    // Past what the test's harness keeps until the end: there may be none.
+    let _ = writeln!(
+        std::io::stderr(),
+        "{name} {what} on {} bytes, to be saved in tests/fuzz/corpus/{name}: {hex}",
+        data.len()
+    );
+}
 
 /// A number from the environment.
 fn number(variable: &str) -> Option<u64> {
@@ -161,34 +172,29 @@ fn peak_kib() -> Option<u64> {
 fn fuzz(name: &str) {
     let target = bodies::TARGETS.iter().find(|target| target.name == name);
     let target = target.expect("in the list");
+    // The thread that waits cannot be ended, but its process can.
+    let watch = Watch::new(STUCK, |data| {
+        tell(target, "does not come to an end", data);
+        std::process::exit(101);
+    });
     let saved = corpus(name);
     for data in &saved {
-        execute(target, data);
+        watch.next(|next| next.clone_from(data), |data| execute(target, data));
     }
     let seconds = number("VFNIC_FUZZ_SECONDS");
     let seed = number("VFNIC_FUZZ_SEED").unwrap_or(1);
     let mut dice = Dice::new(seed);
     let few = if target.stateful { 60 } else { 1500 };
     let begin = Instant::now();
-    let (mut last, mut slowest) = (begin, Duration::ZERO);
-    let (mut executions, mut data) = (0u64, Vec::new());
-    while seconds.map_or(executions < few, |limit| (last - begin).as_secs() < limit) {
-        dice.bytes(&saved, target.longest, &mut data);
-        execute(target, &data);
+    let mut slowest = Duration::ZERO;
+    let mut executions = 0u64;
+    while seconds.map_or(executions < few, |limit| begin.elapsed().as_secs() < limit) {
+        let took = watch.next(
+            |data| dice.bytes(&saved, target.longest, data),
+            |data| execute(target, data),
+        );
         executions += 1;
-        let mut took = last.elapsed();
-        // A busy machine may not give this thread its turn for long: what took its time gets another chance.
-        for _ in 0..10 {
-            if took < SLOW {
-                break;
-            }
-            let again = Instant::now();
-            execute(target, &data);
-            took = took.min(again.elapsed());
-        }
-        assert!(took < SLOW, "{name} hangs: {took:?} for {data:02x?}");
         slowest = slowest.max(took);
-        last = Instant::now();
     }
     let peak = peak_kib().unwrap_or(0);
     println!(
