@@ -16,16 +16,17 @@ if [ ! -L /usr/bin/setpriv ]; then
 fi
 check is-unprivileged 5 /vm/as-user 65536 sh -c '[ "$(id -u)" = 1000 ] && ! echo x >/sys/kernel/uevent_seqnum 2>/dev/null'
 
-# Frames between two VFs, each in a process of its own that has nothing but its node.
+# Frames between two VFs, each in a process of its own that has nothing but its node. No more than the sink's ring holds: a
+# guest that does not get to run for a second sends what is due all at once, and QEMU's card drops what finds no descriptor.
 peer=/dev/vfio/$(group_of "$vf1") there=02:0a:0b:0c:0d:02
 chown user "$peer"
 ip link set "$pf_net" vf 1 mac "$there"
-begin /tmp/sink /vm/as-user 65536 vfnic sink --device "$vf1" --sent 5000 --duration 60s --json
+begin /tmp/sink /vm/as-user 65536 vfnic sink --device "$vf1" --sent 2000 --duration 60s --json
 receiver=$!
 sleep 3
-check gen 60 /vm/as-user 65536 vfnic gen --device "$vf0" --to "$there" --rate 5k --count 5000 --json
+check gen 60 /vm/as-user 65536 vfnic gen --device "$vf0" --to "$there" --rate 2k --count 2000 --json
 done_in sink 40 "$receiver" /tmp/sink
-says sink-got-all '"received":5000' '"missing":0' '"corrupted":0' '"duplicated":0'
+says sink-got-all '"received":2000' '"missing":0' '"corrupted":0' '"duplicated":0'
 begin /tmp/echo /vm/as-user 65536 vfnic echo --device "$vf1" --address 192.0.2.1 --json
 answering=$!
 sleep 3

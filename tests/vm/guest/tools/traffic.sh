@@ -21,27 +21,29 @@ if [ -e /frames.pcap ]; then
   base64 /tmp/c.pcapng >/dev/ttyS2
 fi
 
-begin /tmp/sink vfnic sink --device "$vf1" --sent 20000 --latency --duration 60s --json
+# No more frames than a ring holds: a guest that does not get to run for a second sends what is due all at once, and QEMU's
+# card drops what finds no descriptor.
+begin /tmp/sink vfnic sink --device "$vf1" --sent 2000 --latency --duration 60s --json
 sink=$!
 sleep 3
-check gen 60 vfnic gen --device "$vf0" --to "$mac_of_vf1" --rate 10k --count 20000 --json
-says gen-sent-all '"sent":20000' '"gap_ns":\{"min"' '"ended_by":"count"'
+check gen 60 vfnic gen --device "$vf0" --to "$mac_of_vf1" --rate 2k --count 2000 --json
+says gen-sent-all '"sent":2000' '"gap_ns":\{"min"' '"ended_by":"count"'
 done_in sink 40 "$sink" /tmp/sink
-says sink-got-all '"received":20000' '"missing":0' '"corrupted":0' '"duplicated":0'
+says sink-got-all '"received":2000' '"missing":0' '"corrupted":0' '"duplicated":0'
 
 # Two ports: from the first VF in on the third, out of the fourth, to the second.
-begin /tmp/sink vfnic sink --device "$vf1" --sent 5000 --duration 60s --json --frame imix
+begin /tmp/sink vfnic sink --device "$vf1" --sent 2000 --duration 60s --json --frame imix
 sink=$!
-begin /tmp/fwd vfnic fwd "$vf2" "$vf3" --to "$mac_of_vf1" --json
+begin /tmp/fwd vfnic fwd "$vf2" "$vf3" --to "$mac_of_vf1" --ring 2048 --json
 forwarder=$!
 vfnic set "$pf_net" vf 2 mac 02:0a:00:00:00:0c
 sleep 4
-check gen-to-fwd 60 vfnic gen --device "$vf0" --to 02:0a:00:00:00:0c --rate 5k --count 5000 --frame imix --json
+check gen-to-fwd 60 vfnic gen --device "$vf0" --to 02:0a:00:00:00:0c --rate 2k --count 2000 --frame imix --json
 done_in sink-behind-fwd 40 "$sink" /tmp/sink
-says sink-behind-fwd-got-all '"received":5000' '"missing":0' '"corrupted":0'
+says sink-behind-fwd-got-all '"received":2000' '"missing":0' '"corrupted":0'
 kill -INT "$forwarder"
 done_in fwd 20 "$forwarder" /tmp/fwd
-says fwd-forwarded-all '"forwarded":5000' '"zero_copy":true'
+says fwd-forwarded-all '"forwarded":2000' '"zero_copy":true'
 
 begin /tmp/echo vfnic echo --device "$vf1" --address 192.0.2.1 --json
 echo=$!
