@@ -435,4 +435,62 @@ mod tests {
         assert!(space.map(request()).is_ok());
         assert!(with(u64::MAX - 7).map(request()).is_err());
     }
+
+    /// Notes what it is told has ended.
+    #[derive(Default)]
+    struct Notes(Mutex<Vec<(u64, usize)>>);
+
+    impl Master for Notes {
+        fn quiesce(&self, _: &SimSpace, iova: Iova, len: usize) {
+            self.0.lock().expect("notes").push((iova.0, len));
+        }
+    }
+
+    impl Notes {
+        fn taken(&self) -> Vec<(u64, usize)> {
+            std::mem::take(&mut self.0.lock().expect("notes"))
+        }
+    }
+
+    #[test]
+    fn all_who_do_dma_are_waited_for_once_however_often_they_attach() {
+        let space = SimSpace::new();
+        let users: [Arc<Notes>; 2] = std::array::from_fn(|_| Arc::default());
+        for user in users.iter().chain(&users) {
+            let user: Arc<dyn Master> = user.clone();
+            space.attach(Arc::downgrade(&user));
+        }
+        assert!(mapped(&space, 0x4000) && mapped(&space, 0x6000) && mapped(&space, 0x9000));
+        assert_eq!(space.remove(0x4000, 0x6000), 2);
+        for user in &users {
+            assert_eq!(
+                user.taken(),
+                [(0x4000, 0x3000)],
+                "from the first byte to the last"
+            );
+        }
+        assert_eq!(space.mapped_bytes(), 4096);
+        assert_eq!(space.remove(0x4000, 0x8fff), 0);
+        assert_eq!(users[0].taken(), [], "nothing ended");
+        assert_eq!(space.remove(0x9000, 0x9000), 1);
+        assert_eq!(users[1].taken(), [(0x9000, 0x1000)]);
+    }
+
+    #[test]
+    fn h8_h11_memory_comes_in_whole_pages_and_says_which() {
+        let space = SimSpace::new();
+        let user: Arc<Notes> = Arc::default();
+        let master: Arc<dyn Master> = user.clone();
+        space.attach(Arc::downgrade(&master));
+        let map = |len, prefer_huge| space.map(DmaRequest { len, prefer_huge });
+        let small = map(1, false).expect("room");
+        assert_eq!((small.len(), space.page_size()), (4096, 0));
+        let large = map(4097, true).expect("room");
+        assert_eq!((large.len(), space.page_size()), (8192, 4096));
+        assert_eq!(space.mapped_bytes(), 12288);
+        let at = small.iova().0;
+        drop(small);
+        assert_eq!(user.taken(), [(at, 4096)]);
+        assert_eq!(space.mapped_bytes(), 8192);
+    }
 }

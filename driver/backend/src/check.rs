@@ -159,10 +159,7 @@ impl Target {
 
     /// Opens a node for reading and writing.
     fn open_path(&self, node: &Path, proc: &Path) -> Result<File, PciError> {
-        match fs::OpenOptions::new().read(true).write(true).open(node) {
-            Ok(file) => Ok(file),
-            Err(error) => Err(self.node_error(node, proc, error)),
-        }
+        open_node(node).map_err(|error| self.node_error(node, proc, error))
     }
 
     /// What it means that a node could not be opened, or could be and is of no use.
@@ -218,6 +215,14 @@ fn holder(node: &Path, proc: &Path) -> Option<String> {
     } else {
         format!("pid {} ({})", holder.pid, holder.name)
     })
+}
+
+fn open_node(node: &Path) -> io::Result<File> {
+    #[cfg(test)]
+    if let Some(error) = crate::testing::calls::denied() {
+        return Err(error);
+    }
+    fs::OpenOptions::new().read(true).write(true).open(node)
 }
 
 #[cfg(test)]

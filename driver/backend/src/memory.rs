@@ -19,6 +19,12 @@ pub(crate) fn page_size() -> usize {
     rustix::param::page_size()
 }
 
+/// Whether memory is worth huge pages, of which so many are free: not an area that would leave most of the last one
+/// unused.
+pub(crate) const fn is_worth_huge_pages(len: usize, free: u64) -> bool {
+    len >= HUGE_PAGE / 2 && len.div_ceil(HUGE_PAGE) as u64 <= free
+}
+
 /// Zeroed pages that only devices and raw pointers reach.
 ///
 /// A child of `fork` does not get them: it would see, and after a write share, only copies of some, while the device
@@ -151,6 +157,21 @@ mod tests {
             let hex = |text| usize::from_str_radix(text, 16).unwrap();
             (hex(start)..hex(end)).contains(&address)
         })
+    }
+
+    #[test]
+    fn h11_huge_pages_are_for_what_fills_half_of_one_and_there_are_enough_of_them() {
+        for (len, free, worth_it) in [
+            (HUGE_PAGE / 2 - 1, 9, false),
+            (HUGE_PAGE / 2, 1, true),
+            (HUGE_PAGE / 2, 0, false),
+            (HUGE_PAGE, 1, true),
+            (HUGE_PAGE + 1, 1, false),
+            (HUGE_PAGE + 1, 2, true),
+            (usize::MAX, 2, false),
+        ] {
+            assert_eq!(is_worth_huge_pages(len, free), worth_it, "{len} of {free}");
+        }
     }
 
     #[test]

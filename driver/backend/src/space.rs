@@ -328,11 +328,8 @@ impl Unmap for Inner {
 impl DmaSpace for VfioSpace {
     fn map(&self, request: DmaRequest) -> Result<DmaRegion, DmaError> {
         if request.prefer_huge {
-            // Not for areas that would leave most of their last huge page unused.
-            let pages = request.len.div_ceil(HUGE_PAGE);
-            let worth_it = request.len >= HUGE_PAGE / 2;
             let free = Sysfs::new(&self.0.options.sysfs).free_huge_pages(HUGE_PAGE);
-            if worth_it && pages as u64 <= free {
+            if memory::is_worth_huge_pages(request.len, free) {
                 match self.0.map(request.len, true) {
                     Ok(region) => {
                         self.0.page.store(HUGE_PAGE, Ordering::Relaxed);

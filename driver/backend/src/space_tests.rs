@@ -340,3 +340,30 @@ fn h12_pinning_that_fails_at_a_later_region_undoes_only_itself() {
     }
     space.map(PAGE).unwrap();
 }
+
+#[test]
+fn a_child_of_fork_ends_nothing_of_its_parents() {
+    let host = Host::new();
+    let address = host.function("0000:31:10.1", Some("vfio-pci"), Some(9));
+    host.write(
+        "proc/self/status",
+        "VmLck: 0 kB\nCapEff: 0000000000004000\n",
+    );
+    for ours in [true, false] {
+        let mut space = VfioSpace::new(&host.options());
+        if !ours {
+            let inner = Arc::get_mut(&mut space.0).unwrap();
+            inner.process = inner.process.wrapping_add(1);
+        }
+        let fake = Fake::default();
+        space.0.lock().iommu = Some(Box::new(fake.clone()));
+        assert_eq!(space.is_ours(), ours);
+        let (_file, lease) = space.open(address, None).unwrap();
+        let region = space.map(PAGE).unwrap();
+        fake.log();
+        drop(region);
+        drop(lease);
+        let log = fake.log();
+        assert_eq!(log.is_empty(), !ours, "{log:?}");
+    }
+}

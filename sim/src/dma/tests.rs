@@ -141,3 +141,89 @@ fn what_cannot_be_the_name_of_an_interface_is_not_asked_for() {
         assert!(error.to_string().contains("no interface name"), "{error}");
     }
 }
+
+/// A page at every multiple of 64 KiB, and how often it was asked for one.
+#[derive(Debug)]
+struct Pages {
+    pages: Vec<Mapping>,
+    asked: AtomicU64,
+    generation: AtomicU64,
+}
+
+impl Translate for Pages {
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+    fn lookup(&self, iova: u64) -> Option<Mapping> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let mut pages = self.pages.iter();
+        pages.find(|page| page.part(iova, 1).is_some()).cloned()
+    }
+}
+
+/// The first address of page `number`.
+const fn page(number: u64) -> u64 {
+    number << 16
+}
+
+#[test]
+fn the_last_four_translations_are_remembered_until_the_table_changes() {
+    let mapping = |number| {
+        let memory = HeapDma::new(4096, Iova(page(number))).expect("memory");
+        Mapping::new(page(number), Arc::new(memory))
+    };
+    let space = Pages {
+        pages: (0..5).map(mapping).collect(),
+        asked: AtomicU64::new(0),
+        generation: AtomicU64::new(1),
+    };
+    let mut windows = Windows::default();
+    windows.refresh(&space);
+    // Which are known: by their first and last byte, not a byte further.
+    let known = |windows: &Windows| -> Vec<u64> {
+        let known = |number: &u64| {
+            let at = page(*number);
+            let found = windows.mapping(at, Direction::Write);
+            assert!(found.is_none_or(|mapping| mapping.iova() == at));
+            let all = windows.get(at, 4096, Direction::Read).is_some();
+            assert_eq!(all, found.is_some());
+            assert!(windows.get(at, 4097, Direction::Read).is_none());
+            assert!(windows.get(at + 4096, 1, Direction::Read).is_none());
+            all
+        };
+        (0..5).filter(known).collect()
+    };
+    for number in 0..4 {
+        assert!(windows.ensure(&space, page(number), 16, Direction::Write));
+    }
+    assert_eq!(known(&windows), [0, 1, 2, 3]);
+    for number in 0..4 {
+        assert!(windows.ensure(&space, page(number), 16, Direction::Read));
+    }
+    assert_eq!(space.asked.load(Ordering::Relaxed), 4);
+    assert!(windows.ensure(&space, page(4), 1, Direction::Read));
+    assert_eq!(known(&windows), [1, 2, 3, 4], "the oldest made room");
+    windows.refresh(&space);
+    assert_eq!(known(&windows), [1, 2, 3, 4]);
+    space.generation.store(2, Ordering::Relaxed);
+    windows.refresh(&space);
+    assert!(known(&windows).is_empty());
+}
+
+#[test]
+fn a_part_of_a_mapping_lies_inside_it() {
+    let memory = HeapDma::new(4096, Iova(0x1000)).expect("memory");
+    let mapping = Mapping::new(0x1000, Arc::new(memory));
+    for (iova, len, inside) in [
+        (0x1000, 4096, true),
+        (0x1000, 4097, false),
+        (0x0fff, 1, false),
+        (0x1fff, 1, true),
+        (0x1fff, 2, false),
+        (0x2000, 1, false),
+        (0x1800, usize::MAX, false),
+    ] {
+        let part = mapping.part(iova, len);
+        assert_eq!(part.map(|part| part.len()), inside.then_some(len));
+    }
+}

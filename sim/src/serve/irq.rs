@@ -262,3 +262,95 @@ impl Irqs {
         self.msix.iter_mut().for_each(|line| line.pending = false);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+
+    /// An eventfd that blocks, twice.
+    fn event() -> (OwnedFd, OwnedFd) {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+        (fd.try_clone().expect("a copy"), fd)
+    }
+
+    /// What was signalled since the last look.
+    fn taken(fd: &OwnedFd) -> u64 {
+        let mut count = [0; 8];
+        match rustix::io::read(fd, &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(Errno::AGAIN) => 0,
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+
+    #[test]
+    fn an_eventfd_blocks_no_more_and_a_full_one_is_full() {
+        let (fd, mine) = event();
+        let before = fcntl_getfl(&mine).expect("flags");
+        let event = ClientEvent::new(fd).expect("an eventfd");
+        let after = fcntl_getfl(&mine).expect("flags");
+        assert_eq!(after, before | OFlags::NONBLOCK);
+        event.signal();
+        event.signal();
+        assert_eq!(taken(&mine), 2);
+        let full = u64::MAX - 1;
+        rustix::io::write(&mine, &full.to_ne_bytes()).expect("room");
+        event.signal();
+        assert_eq!(taken(&mine), full);
+        let file = File::open("/dev/null").expect("there");
+        assert!(matches!(ClientEvent::new(file.into()), Err(Errno::INVAL)));
+    }
+
+    /// Routes one interrupt to an eventfd; gives the other end, and what is to be signalled.
+    fn route(irqs: &mut Irqs, index: u32, start: u32) -> (OwnedFd, usize) {
+        let (fd, mine) = event();
+        let request = IrqRequest {
+            argsz: 20,
+            flags: DATA_EVENTFD | ACTION_TRIGGER,
+            index,
+            start,
+            count: 1,
+            data: &[],
+        };
+        let change = irqs.set(&request, &mut vec![fd]).expect("in range");
+        change.signal.iter().for_each(|event| event.signal());
+        (mine, change.signal.len())
+    }
+
+    #[test]
+    fn what_fires_with_nowhere_to_go_waits_for_a_route_or_a_reset() {
+        let mut irqs = Irqs::new(3, true, true);
+        assert!(irqs.fired(1).is_none() && irqs.fired(2).is_none());
+        assert!(irqs.fired(3).is_none(), "there is no such vector");
+        assert_eq!(irqs.pending(), 0b110);
+        let (mine, signalled) = route(&mut irqs, MSIX, 1);
+        assert_eq!((signalled, taken(&mine), irqs.pending()), (1, 1, 0b100));
+        irqs.reset();
+        assert_eq!(irqs.pending(), 0);
+        let (_, signalled) = route(&mut irqs, MSIX, 2);
+        assert_eq!(signalled, 0, "the reset has taken it");
+        irqs.fired(1).expect("routed").signal();
+        assert_eq!((taken(&mine), irqs.pending()), (1, 0));
+    }
+
+    #[test]
+    fn errors_and_requests_are_lines_of_their_own() {
+        let mut irqs = Irqs::new(1, true, true);
+        assert!(irqs.error().is_none());
+        let (error, signalled) = route(&mut irqs, ERROR, 0);
+        assert_eq!((signalled, taken(&error)), (1, 1), "it was pending");
+        let (request, signalled) = route(&mut irqs, REQUEST, 0);
+        assert_eq!((signalled, taken(&request)), (0, 0));
+        irqs.error().expect("routed").signal();
+        assert_eq!((taken(&error), taken(&request)), (1, 0));
+        irqs.request().expect("routed").signal();
+        assert_eq!((taken(&error), taken(&request)), (0, 1));
+        assert_eq!(irqs.pending(), 0, "only vectors have pending bits");
+        let mut none = Irqs::new(1, false, false);
+        assert!(none.error().is_none() && none.request().is_none());
+    }
+}

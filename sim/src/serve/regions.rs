@@ -145,3 +145,91 @@ fn write_registers(backend: &mut dyn VfBackend, offset: usize, data: &[u8]) {
 fn register(at: usize) -> u32 {
     u32::try_from(at & !3).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::{Blank, VfSource};
+
+    fn opened() -> Box<dyn VfBackend> {
+        Blank::default().open().expect("nobody has it")
+    }
+
+    #[test]
+    fn whole_registers_are_written_where_they_stand_and_parts_are_dropped() {
+        // From an offset on, which of the registers at 0x10, 0x14 and 0x18 twelve bytes or fewer cover.
+        for offset in 0x10..0x18usize {
+            for len in 0..=12 {
+                let mut backend = opened();
+                for register in [0x0c, 0x10, 0x14, 0x18, 0x1c, 0x20] {
+                    backend.bar_write(register, 0xeeee_eeee);
+                }
+                let data: Vec<u8> = (1..=12).take(len).collect();
+                write_registers(&mut *backend, offset, &data);
+                for register in [0x0cusize, 0x10, 0x14, 0x18, 0x1c, 0x20] {
+                    let first = register.checked_sub(offset);
+                    let covered = first.and_then(|first| data.get(first..first + 4));
+                    let expected = covered.map_or(0xeeee_eeee, |bytes| {
+                        u32::from_le_bytes(bytes.try_into().expect("four"))
+                    });
+                    let got = backend.bar_read(u32::try_from(register).expect("small"));
+                    assert_eq!(got, expected, "{len} bytes at {offset:#x}: {register:#x}");
+                }
+                // Reads give every byte, wherever they begin.
+                let mut all = [0; 24];
+                read_registers(&mut *backend, 0x0c, &mut all);
+                let mut some = vec![0; len];
+                read_registers(&mut *backend, offset, &mut some);
+                assert_eq!(some, all[offset - 0x0c..][..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_table_takes_addresses_data_and_the_mask_and_nothing_past_its_end() {
+        let mut table = Table::new(2);
+        let mut bytes = [0xaa; 40];
+        table.read(0, &mut bytes, 0);
+        let mut expected = [0; 40];
+        (expected[12], expected[28]) = (1, 1);
+        assert_eq!(bytes, expected, "masked, else zero");
+        table.write(0, &[0xff; 40]);
+        table.read(0, &mut bytes, 0);
+        for entry in expected.chunks_mut(16).take(2) {
+            entry.copy_from_slice(&[
+                0xfc, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0,
+            ]);
+        }
+        assert_eq!(bytes, expected);
+        // What is cleared is cleared, and only that.
+        table.write(12, &[0, 0, 0, 0, 3, 0x5a]);
+        table.read(0, &mut bytes, 0);
+        (expected[12], expected[16], expected[17]) = (0, 0, 0x5a);
+        assert_eq!(bytes, expected);
+        // The pending bits stand in eight bytes of their own.
+        let mut bits = [0xaa; 10];
+        table.read(PBA - 1, &mut bits, 0x8000_0000_0000_0002);
+        assert_eq!(bits, [0, 2, 0, 0, 0, 0, 0, 0, 0x80, 0]);
+    }
+
+    #[test]
+    fn v23_a_span_ends_where_its_region_does() {
+        let span = |region, offset, count| {
+            check(Span {
+                offset,
+                region,
+                count,
+            })
+        };
+        for (region, len) in [(BAR0, 0x4000), (BAR3, 0x4000), (CONFIG, 4096)] {
+            let last = usize::try_from(len - 4).expect("small");
+            assert_eq!(span(region, len - 4, 4), Ok(last));
+            assert_eq!(span(region, len - 4, 5), Err(Errno::INVAL));
+            assert_eq!(span(region, len, 1), Err(Errno::INVAL));
+            assert_eq!(span(region, u64::MAX, 1), Err(Errno::INVAL));
+            assert_eq!(span(region, 0, 0), Err(Errno::INVAL));
+        }
+        assert_eq!(span(1, 0, 1), Err(Errno::INVAL));
+        assert_eq!(span(COUNT, 0, 1), Err(Errno::INVAL));
+    }
+}

@@ -92,7 +92,7 @@ impl Connection {
             deadline,
         )?;
         match got {
-            0 if late.is_none() => return Err(NoMessage::NotYet),
+            0 => return Err(NoMessage::NotYet),
             HEADER => {}
             _ => return Err(NoMessage::Cut),
         }
@@ -153,7 +153,8 @@ fn fill(
     let mut at = 0usize;
     while let Some(rest) = buffer.get_mut(at..).filter(|rest| !rest.is_empty()) {
         match receive_some(socket, rest, fds) {
-            Ok(0) if at == 0 && end.is_none() => return Err(NoMessage::Closed),
+            // Nothing has come yet as long as no clock runs.
+            Ok(0) if end.is_none() => return Err(NoMessage::Closed),
             Ok(0) => break,
             Ok(bytes) => {
                 at.count(bytes);
@@ -165,7 +166,7 @@ fn fill(
                 Some(end) => wait(socket, stop, PollFlags::IN, end)?,
             },
             // A client that went away with our replies unread resets the connection: that is a close as well.
-            Err(Errno::CONNRESET) if at == 0 && end.is_none() => return Err(NoMessage::Closed),
+            Err(Errno::CONNRESET) if end.is_none() => return Err(NoMessage::Closed),
             Err(errno) => return Err(errno.into()),
         }
     }
@@ -224,5 +225,126 @@ pub(crate) fn timespec(time: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{IoSlice, Write as _};
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    use rustix::io::{FdFlags, fcntl_getfd};
+    use rustix::net::sockopt::{Timeout, set_socket_timeout};
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SocketFlags, SocketType, sendmsg,
+        socketpair,
+    };
+
+    use super::*;
+
+    /// More than any call here may take.
+    const LONG: Duration = Duration::from_secs(2);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    /// A message of 20 bytes: a reset with four bytes too many, which is no concern of this layer's.
+    const MESSAGE: [u8; 20] = [
+        7, 0, 13, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'b', b'o', b'd', b'y',
+    ];
+
+    /// A connection and the client's end of it. A call that blocks goes on after a while.
+    fn pair() -> (Connection, UnixStream) {
+        let (socket, client) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .expect("a pair");
+        for timeout in [Timeout::Recv, Timeout::Send] {
+            set_socket_timeout(&socket, timeout, Some(LONG)).expect("set");
+        }
+        let stop = Event::new().expect("an event");
+        (Connection::new(socket, stop), client.into())
+    }
+
+    #[test]
+    fn nothing_a_message_and_a_close_are_told_apart() {
+        let begun = Instant::now();
+        let (mut connection, mut client) = pair();
+        assert!(matches!(connection.receive(LONG), Err(NoMessage::NotYet)));
+        client.write_all(&MESSAGE).expect("room");
+        let (header, body, fds) = connection.receive(LONG).expect("a message");
+        assert_eq!((header.command, body), (13, &b"body"[..]));
+        assert!(fds.list.is_empty() && !fds.truncated);
+        assert!(matches!(connection.receive(LONG), Err(NoMessage::NotYet)));
+        drop(client);
+        assert!(matches!(connection.receive(LONG), Err(NoMessage::Closed)));
+        assert!(begun.elapsed() < LONG, "a call has blocked");
+    }
+
+    #[test]
+    fn v15_a_client_that_goes_in_the_middle_of_a_message_has_not_closed() {
+        for unread in [false, true] {
+            for sent in [0, 1, 15, 16, 19] {
+                let (mut connection, mut client) = pair();
+                if unread {
+                    // A client that goes with a reply unread resets the connection.
+                    assert!(connection.send(b"reply", LONG));
+                }
+                client.write_all(&MESSAGE[..sent]).expect("room");
+                drop(client);
+                let got = connection.receive(LONG);
+                let right = match sent {
+                    0 => matches!(got, Err(NoMessage::Closed)),
+                    _ => matches!(got, Err(NoMessage::Cut)),
+                };
+                assert!(right, "{sent} bytes, unread {unread}: {got:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn v3_half_a_message_has_its_time_and_a_stop_ends_it() {
+        for sent in [1, 15, 16, 19] {
+            let (mut connection, mut client) = pair();
+            let begun = Instant::now();
+            client.write_all(&MESSAGE[..sent]).expect("room");
+            assert!(matches!(connection.receive(SHORT), Err(NoMessage::Late)));
+            assert!((SHORT..LONG).contains(&begun.elapsed()));
+            client.write_all(&MESSAGE[..sent]).expect("room");
+            connection.stop.signal();
+            let got = connection.receive(SHORT);
+            assert!(matches!(got, Err(NoMessage::Stopped)), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn v3_a_client_that_takes_no_reply_has_its_time_and_a_stop_ends_it() {
+        let (connection, _client) = pair();
+        let much = vec![0; 1 << 20];
+        let begun = Instant::now();
+        assert!(!connection.send(&much, SHORT));
+        assert!((SHORT..LONG).contains(&begun.elapsed()));
+        connection.stop.signal();
+        assert!(!connection.send(&much, 10 * LONG));
+        assert!(begun.elapsed() < LONG);
+    }
+
+    #[test]
+    fn descriptors_come_with_their_message_and_stay_in_this_process() {
+        let (mut connection, client) = pair();
+        let file = File::open("/dev/null").expect("there");
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut rights = SendAncillaryBuffer::new(&mut space);
+        let passed = [file.as_fd()];
+        assert!(rights.push(SendAncillaryMessage::ScmRights(&passed)));
+        let bytes = [IoSlice::new(&MESSAGE)];
+        sendmsg(&client, &bytes, &mut rights, SendFlags::empty()).expect("room");
+        let (_, _, fds) = connection.receive(LONG).expect("a message");
+        assert_eq!(fds.list.len(), 1);
+        let flags = fcntl_getfd(&fds.list[0]).expect("open");
+        assert!(flags.contains(FdFlags::CLOEXEC));
     }
 }

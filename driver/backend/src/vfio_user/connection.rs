@@ -289,3 +289,7 @@ fn dial(path: &Path, deadline: Duration) -> io::Result<OwnedFd> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

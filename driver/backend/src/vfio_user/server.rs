@@ -140,6 +140,8 @@ impl Server {
             NEXT.fetch_add(1, Ordering::Relaxed)
         );
         let path = std::env::temp_dir().join(name);
+        // A process of the same number that was killed may have left its own.
+        let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
         let mut config = vec![0; 4096];
         config[..12].copy_from_slice(&[0x86, 0x80, 0xed, 0x10, 7, 0, 0x10, 0, 1, 0, 0, 2]);

@@ -207,9 +207,9 @@ impl Unmap for Inner {
 
 impl DmaSpace for UserSpace {
     fn map(&self, request: DmaRequest) -> Result<DmaRegion, DmaError> {
-        if request.prefer_huge && request.len >= HUGE_PAGE / 2 {
+        if request.prefer_huge {
             let free = Sysfs::new("/sys").free_huge_pages(HUGE_PAGE);
-            if request.len.div_ceil(HUGE_PAGE) as u64 <= free
+            if memory::is_worth_huge_pages(request.len, free)
                 && let Ok(region) = self.0.map(request.len, true)
             {
                 self.0.page.store(HUGE_PAGE, Ordering::Relaxed);

@@ -17,6 +17,8 @@ fn h8_h11_memory_is_asked_for_in_the_pages_there_are_and_inside_the_ranges() {
     let _function = opened(&server, &space);
     assert_eq!((space.page_size(), space.mapped_bytes()), (0, 0));
     let ranges = space.ranges();
+    let end = (1 << 48) - 1;
+    assert_eq!(ranges, [IovaRange { start: 0, end }]);
     let large = DmaRequest {
         len: 3 << 20,
         prefer_huge: true,

@@ -298,10 +298,60 @@ fn a_function_and_an_iommufd_are_handed_over_and_only_one_space_of_them_is_made(
     assert_eq!(mapped(&kernel), [(region.iova().0, 4096)]);
     drop((function, region));
     assert!(kernel.state().vf().space.is_none(), "detached");
+    // Where others of its interface are it has a place; only that this node is bound already.
+    let error = open_handed_in(VF, handed(), &space).unwrap_err();
+    assert!(matches!(error, PciError::Busy { .. }), "{error}");
     // In a space of the other interface it has no place.
     let space = VfioSpace::new(&by(&host, Interface::Group));
     let _other = open_in(VF, &space).unwrap();
     kernel.function(&host, "0000:31:10.3", 10, "vfio5");
     let error = open_handed_in("0000:31:10.3", handed(), &space).unwrap_err();
     assert!(error.to_string().contains("a container"), "{error}");
+}
+
+#[test]
+fn h30_handed_over_groups_join_a_container_of_their_own() {
+    let (host, kernel) = host();
+    let (container, group) = (node("/dev/null"), node("/dev/full"));
+    kernel.hand(&container, &group, Interface::Group);
+    let handed = || Handed::Group {
+        container: container.try_clone().unwrap().into(),
+        group: group.try_clone().unwrap().into(),
+    };
+    let space = VfioSpace::new(&host.options());
+    drop(open_handed_in(VF, handed(), &space).unwrap());
+    drop(open_handed_in(VF, handed(), &space).unwrap());
+    // In a space of the other interface they have no place.
+    let space = VfioSpace::new(&by(&host, Interface::Cdev));
+    drop(open_in(VF, &space).unwrap());
+    let error = open_handed_in(VF, handed(), &space).unwrap_err();
+    assert!(error.to_string().contains("an iommufd"), "{error}");
+}
+
+#[test]
+fn h2_whoever_may_not_open_one_kind_of_node_is_let_in_by_the_other_if_he_left_it_open_which() {
+    for (interface, group_node, denials, by_group) in [
+        (Interface::Auto, true, 1, true),
+        (Interface::Auto, true, 2, false),
+        (Interface::Auto, false, 1, false),
+        (Interface::Cdev, true, 1, false),
+    ] {
+        let (host, kernel) = host();
+        if !group_node {
+            fs::remove_file(host.path("dev/vfio/9")).unwrap();
+        }
+        calls::deny(denials);
+        let opened = open(VF, &by(&host, interface));
+        assert_eq!(calls::denials_left(), 0);
+        match opened {
+            Ok(_) => assert!(by_group, "{interface:?}"),
+            Err(PciError::Permission { path, .. }) => {
+                assert!(!by_group && path.ends_with("dev/iommu"), "{path}");
+            }
+            Err(error) => panic!("{interface:?}, {denials}: {error}"),
+        }
+        let log = kernel.log();
+        let made = |name: &str| log.iter().any(|call| call.starts_with(name));
+        assert_eq!(made("VFIO_GROUP_GET_DEVICE_FD"), by_group);
+    }
 }
