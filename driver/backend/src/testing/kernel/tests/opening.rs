@@ -310,7 +310,7 @@ fn a_function_and_an_iommufd_are_handed_over_and_only_one_space_of_them_is_made(
 }
 
 #[test]
-fn h30_handed_over_groups_join_a_container_of_their_own() {
+fn h29_handed_over_groups_join_a_container_of_their_own() {
     let (host, kernel) = host();
     let (container, group) = (node("/dev/null"), node("/dev/full"));
     kernel.hand(&container, &group, Interface::Group);
