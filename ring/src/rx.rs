@@ -246,6 +246,11 @@ impl RxRing {
         if most < FEW {
             return Ok(self.receive_one(batch, most));
         }
+        // Nothing there, as a poller mostly finds: not worth the loops' preparations. What waits for room in a batch
+        // is no completion.
+        if self.usual.is_some() && !self.has_next() {
+            return Ok(0);
+        }
         Ok(self.path.receive(self, batch, most))
     }
 

@@ -161,30 +161,33 @@ impl TxRing {
             return 0;
         }
         let before = self.used();
-        while self.reclaim_block_or_part(batch) {}
-        self.reclaim_reported(|indices| batch.give_back(indices));
+        // Reports come in order: without the first there are no others.
+        if self.has_work() {
+            while self.reclaim_block_or_part(batch) {}
+            self.reclaim_reported(|indices| batch.give_back(indices));
+        }
         batch.trim();
         before - self.used()
     }
 
     /// Releases everything up to the last slot in flight that has reported.
     pub(super) fn reclaim_reported(&mut self, mut take: impl FnMut(&[u32])) {
-        while let Some(distance) = self.next_report() {
-            let slot = self.ring.after(self.clean, distance);
-            if self.ring.done_word(slot) & tx::DD == 0 {
-                break;
-            }
+        while let Some(distance) = self.first_reported() {
             self.release(distance + 1, &mut take);
         }
+    }
+
+    /// How far the next slot that reports is from the first in flight, if it has reported.
+    fn first_reported(&self) -> Option<usize> {
+        let distance = self.next_report()?;
+        let slot = self.ring.after(self.clean, distance);
+        (self.ring.done_word(slot) & tx::DD != 0).then_some(distance)
     }
 
     /// Whether the card has finished something that [`reclaim`](Self::reclaim) would take back.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.next_report().is_some_and(|distance| {
-            let slot = self.ring.after(self.clean, distance);
-            self.ring.done_word(slot) & tx::DD != 0
-        })
+        self.first_reported().is_some()
     }
 
     /// The slot after the last of a slot's block; the last block of a ring may be short.
