@@ -139,9 +139,9 @@ pub enum PciError {
         device: String,
     },
     /// The other side of a vfio-user socket broke the protocol or closed.
-    #[error("{device}: vfio-user: {what}; is the server still running?")]
+    #[error("{device}: {what}; is the server still running?")]
     Protocol {
-        /// The device's spec.
+        /// The device's spec, which begins with `vfio-user:`.
         device: String,
         /// What was wrong.
         what: String,

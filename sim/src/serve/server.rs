@@ -29,7 +29,10 @@ use super::wire::MAX_MAPS;
 /// How long a session's thread may take to end once its client is gone.
 const GRACE: Duration = Duration::from_millis(50);
 /// How often that is looked at.
-const URGENT: Duration = Duration::from_micros(12_500);
+const URGENT: Duration = match GRACE.checked_div(4) {
+    Some(time) => time,
+    None => GRACE,
+};
 /// Threads a VF may have left behind; beyond, it takes no further client until one of them ends.
 const LEFT_BEHIND: usize = 8;
 

@@ -139,6 +139,8 @@ impl Snapshot {
                 "no link".into()
             }
         )];
+        // All of them, as `ethtool -S` does: a zero says that this was looked for and did not happen, and what a script looks
+        // for is there from the first call on. What was dropped, and why, follows without zeros.
         for (name, count) in &self.counters {
             lines.push(format!("  {name:<24}{count:>16}"));
         }

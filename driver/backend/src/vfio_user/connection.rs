@@ -27,6 +27,8 @@ const MOST_STRAYS: u32 = 1000;
 pub(super) enum Failure {
     /// The server refused it; the connection is fine. The errno, 0 when it did not say.
     Refused(u32),
+    /// There was no connection to ask on.
+    Unconnected(String),
     /// The connection is over, for the reason given; or it was over before, and this is said again.
     Broken(String),
 }
@@ -53,7 +55,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects and agrees on the version.
     pub(super) fn open(path: &Path, deadline: Duration) -> Result<Self, Failure> {
-        let wrong = |error: io::Error| Failure::Broken(format!("connecting: {error}"));
+        let wrong = |error: io::Error| Failure::Unconnected(format!("connecting: {error}"));
         Self::on(dial(path, deadline).map_err(wrong)?, deadline)
     }
 

@@ -239,6 +239,7 @@ fn explain(device: &str, request: &str, failure: Failure) -> PciError {
             call: format!("vfio-user {request}"),
             source: std::io::Error::from_raw_os_error(i32::try_from(errno).unwrap_or(libc::EPROTO)),
         },
+        Failure::Unconnected(what) => PciError::Protocol { device, what },
         Failure::Broken(what) => PciError::Protocol {
             device,
             what: format!("{request}: {what}"),

@@ -115,7 +115,7 @@ pub fn connect_handed_in(
 ) -> Result<Arc<dyn PciFunction>, PciError> {
     let name = name_of(&socket);
     let server = prepare(&socket)
-        .map_err(|error| Failure::Broken(format!("the descriptor handed over: {error}")))
+        .map_err(|error| Failure::Unconnected(format!("the descriptor handed over: {error}")))
         .and_then(|()| Connection::on(socket, options.deadline));
     Ok(Arc::new(UserFunction::open(name, server, space)?))
 }

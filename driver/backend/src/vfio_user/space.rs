@@ -174,7 +174,7 @@ impl Inner {
             let errno = match told {
                 Ok(()) => continue,
                 Err(Failure::Refused(errno)) => i32::try_from(errno).unwrap_or(libc::EINVAL),
-                Err(Failure::Broken(_)) => libc::ENOTCONN,
+                Err(Failure::Unconnected(_) | Failure::Broken(_)) => libc::ENOTCONN,
             };
             if State::withdraw(&servers[..i], start, need) {
                 state.iova.give_back(start);
