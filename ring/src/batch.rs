@@ -154,8 +154,7 @@ impl Batch {
             .cached()
             .saturating_sub(self.keep)
             .next_multiple_of(BLOCK);
-        let surplus = surplus.min(self.cached() / BLOCK * BLOCK);
-        // The oldest go: the newest are the warm ones.
+        // As many there are: more than a block is kept. The oldest go: the newest are the warm ones.
         let free = self.free.get_mut(self.head..self.end).unwrap_or_default();
         let kept = free.len().saturating_sub(surplus);
         self.pool.0.take_home(free.get(kept..).unwrap_or_default());

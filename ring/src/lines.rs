@@ -88,3 +88,24 @@ pub(crate) fn chunk<T, const N: usize>(slice: &[T], at: usize) -> Option<&[T; N]
 pub(crate) fn chunk_mut<T, const N: usize>(slice: &mut [T], at: usize) -> Option<&mut [T; N]> {
     slice.get_mut(at..)?.first_chunk_mut()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fits<T: Number>() {
+        for len in 0..100 {
+            let lines = Lines::<T>::new(len);
+            let memory = size_of_val(&*lines.memory);
+            assert!(lines.len() >= len && size_of_val(&*lines) <= memory);
+            assert!(memory < len * size_of::<T>() + 64, "no line too many");
+            assert!(lines.as_ptr().addr().is_multiple_of(64));
+        }
+    }
+
+    #[test]
+    fn an_array_is_inside_its_lines_and_they_are_as_few_as_can_be() {
+        fits::<u32>();
+        fits::<[u64; 2]>();
+    }
+}

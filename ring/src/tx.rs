@@ -427,7 +427,6 @@ impl TxRing {
         self.clean = 0;
         self.free = 0;
         self.lazy = 0;
-        self.marks.clear();
         self.contexts = Contexts::default();
         self.started = false;
         self.stats.not_confirmed.add(not_confirmed as u64);

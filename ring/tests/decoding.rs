@@ -185,6 +185,33 @@ fn frames_of_two_cards_in_one_batch_are_read_each_as_its_card_wrote_it() {
 }
 
 /// What the card sends when this is asked of this frame.
+/// A packet says whose it is wherever it goes: here from a card, by another one's batch, to a third one's.
+#[test]
+fn a_packet_of_one_card_goes_through_the_batches_of_two_others() {
+    let word1 = 0x2301 << 48 | 60 << 32 | 1 << 18 | 1 << 3 | 3;
+    let config = PoolConfig {
+        buffers: 512,
+        ..POOL
+    };
+    let first = Toy::new(64, config, Dialect::X540, 1514);
+    let second = first.beside(Dialect::I350, 1514);
+    let third = first.beside(Dialect::I82599, 1514);
+    let mut cards = [first, second, third];
+    let mut batches = [0; 2].map(|_| cards[0].pool.batch(16));
+    for card in &mut cards {
+        card.rx.arm().expect("enough buffers");
+        assert!(card.complete(&[0; 60], 0, word1));
+    }
+    // One card's frame makes the batch its own, another's is a guest.
+    for (card, batch) in [(0, 0), (1, 0), (2, 1)] {
+        assert_eq!(cards[card].rx.receive(&mut batches[batch]), Ok(1));
+    }
+    let guest = batches[0].pop().expect("one");
+    batches[1].push(guest).expect("room");
+    let tags: Vec<_> = batches[1].frames().map(|frame| frame.vlan()).collect();
+    assert_eq!(tags, [Some(0x2301), Some(0x0123)]);
+}
+
 fn sent(frame: &[u8], offload: TxOffload) -> Sent {
     let mut toy = Toy::new(64, POOL, Dialect::X540, 1514);
     let mut batch = toy.pool.batch(8);

@@ -221,7 +221,7 @@ pub(crate) struct Plain {
     base: u64,
     /// Largest length less the smallest.
     spread: u64,
-    /// The same in 16-bit lanes: the most that each may be, a VLAN tag anything.
+    /// The same in 16-bit lanes: the most that each may be. The mask leaves nothing of a VLAN tag.
     #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "for vectors"))]
     lanes: u64,
 }
@@ -236,7 +236,7 @@ impl Plain {
             mask: set | clear | 0xffff << 32,
             base: set | (min as u64) << 32,
             spread,
-            lanes: 0xffff << 48 | spread << 32,
+            lanes: spread << 32,
         }
     }
 

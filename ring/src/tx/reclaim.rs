@@ -74,12 +74,6 @@ impl Marks {
         self.set -= (*block & bits).count_ones() as usize;
         *block &= !bits;
     }
-
-    pub(super) fn clear(&mut self) {
-        self.blocks.fill(0);
-        self.odd = 0;
-        self.set = 0;
-    }
 }
 
 impl TxRing {

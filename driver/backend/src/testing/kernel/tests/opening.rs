@@ -329,7 +329,7 @@ fn h29_handed_over_groups_join_a_container_of_their_own() {
 }
 
 #[test]
-fn h2_whoever_may_not_open_one_kind_of_node_is_let_in_by_the_other_if_he_left_it_open_which() {
+fn whoever_may_not_open_one_kind_of_node_is_let_in_by_the_other_if_he_left_it_open_which() {
     for (interface, group_node, denials, by_group) in [
         (Interface::Auto, true, 1, true),
         (Interface::Auto, true, 2, false),
