@@ -72,10 +72,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .iter()
         .find_map(|(unit, seconds)| text.strip_suffix(unit).map(|digits| (digits, *seconds)))
         .unwrap_or((text, 1.0));
-    match digits.trim().parse::<f64>() {
-        Ok(value) if value > 0.0 && value * unit <= WEEK => {
-            Ok(Duration::from_secs_f64(value * unit))
-        }
+    let seconds = digits.trim().parse::<f64>().map(|value| value * unit);
+    // What is less than half a nanosecond is no time, either.
+    match seconds.map(Duration::try_from_secs_f64) {
+        Ok(Ok(time)) if !time.is_zero() && time.as_secs_f64() <= WEEK => Ok(time),
         _ => Err(format!(
             "`{text}` is not a time above zero and up to a week, such as 5s, 250ms or 2m"
         )),
@@ -186,7 +186,11 @@ mod tests {
         assert_eq!(millis("250ms"), Ok(250));
         assert_eq!(millis("1.5"), Ok(1500));
         assert_eq!(millis("2m"), Ok(120_000));
-        for bad in ["", "s", "0s", "-1s", "8000h", "NaN", "infs", "5 x"] {
+        assert_eq!(millis("168h"), Ok(604_800_000));
+        assert_eq!(duration("1e-9"), Ok(Duration::from_nanos(1)));
+        for bad in [
+            "", "s", "0s", "-1s", "8000h", "NaN", "infs", "5 x", "1e-10", "1e-7ms", "1e300",
+        ] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

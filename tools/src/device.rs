@@ -261,7 +261,10 @@ impl SimDevice {
             Arc::clone(card)
         } else {
             let card = Card::builder(self.model)
-                .vfs(self.vfs.unwrap_or_else(|| DEFAULT_VFS.max(self.vf + 1)))
+                .vfs(
+                    self.vfs
+                        .unwrap_or_else(|| DEFAULT_VFS.max(self.vf.saturating_add(1))),
+                )
                 .seed(self.seed.unwrap_or(0))
                 .threaded()
                 .build()?;
@@ -305,6 +308,13 @@ mod tests {
         assert_eq!((both.vf, both.vfs, both.card.as_str()), (1, Some(3), "b"));
         assert_eq!(both.mac, Some(MacAddr([2, 0, 0, 0, 0, 9])));
         assert_eq!((both.model, both.trust), (Model::I350, Some(true)));
+    }
+
+    #[test]
+    fn a_vf_that_no_card_has_is_refused() {
+        for text in ["sim:x540/63", "sim:x540/65535", "sim:x540?vf=65535"] {
+            assert!(simulated(text).card().is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -23,7 +23,10 @@ impl Dice {
 
     /// A number from `least` to `most`, both included.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.roll() % (most.saturating_sub(least) + 1)
+        let roll = self.roll();
+        // Of all numbers there are, any will do.
+        let count = most.saturating_sub(least).checked_add(1);
+        least.saturating_add(count.map_or(roll, |count| roll % count))
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, list: &[T]) -> T {

@@ -90,7 +90,10 @@ impl Snapshot {
         let rate = |name: &str, unit: u64| {
             let now = counters.get(name).copied().unwrap_or(0);
             let then = before.counters.get(name).copied().unwrap_or(0);
-            round(per_second(now.saturating_sub(then) * unit, time), 1)
+            round(
+                per_second(now.saturating_sub(then).saturating_mul(unit), time),
+                1,
+            )
         };
         let rates = Rates {
             rx_pps: rate("rx_packets", 1),

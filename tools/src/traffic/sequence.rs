@@ -50,7 +50,7 @@ impl SequenceTracker {
     #[inline]
     pub fn arrive(&mut self, sequence: u64) -> Arrival {
         if sequence == self.next {
-            self.next += 1;
+            self.next = sequence.saturating_add(1);
             return Arrival::InOrder;
         }
         self.out_of_turn(sequence)
@@ -68,7 +68,7 @@ impl SequenceTracker {
     fn out_of_turn(&mut self, sequence: u64) -> Arrival {
         if sequence > self.next {
             self.open_gap(self.next, sequence);
-            self.next = sequence + 1;
+            self.next = sequence.saturating_add(1);
             return Arrival::InOrder;
         }
         if sequence < self.horizon {
@@ -147,6 +147,19 @@ mod tests {
             ]
         );
         assert_eq!(flow.missing(), 0);
+    }
+
+    #[test]
+    fn after_the_last_number_there_is_can_be_said_comes_none() {
+        let mut flow = SequenceTracker::default();
+        for _ in 0..2 {
+            assert_eq!(flow.arrive(u64::MAX), Arrival::InOrder);
+            assert_eq!(flow.next(), u64::MAX);
+        }
+        assert_eq!(flow.missing(), u64::MAX);
+        assert_eq!(flow.arrive(7), Arrival::Late);
+        flow.close(u64::MAX);
+        assert_eq!(flow.missing(), u64::MAX - 1);
     }
 
     #[test]

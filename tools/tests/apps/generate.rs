@@ -153,19 +153,44 @@ fn vlans_are_joined_and_tagged() {
 }
 
 /// A classic capture with microseconds, of `frames` at these times.
-fn write_capture(path: &Path, frames: &[(u32, &[u8])]) {
+fn write_capture(path: &Path, frames: &[(u64, &[u8])]) {
     let mut bytes = vec![0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0];
     bytes.extend([0; 8]);
     bytes.extend(65_535u32.to_le_bytes());
     bytes.extend(1u32.to_le_bytes());
     for (micros, data) in frames {
         let len = u32::try_from(data.len()).expect("short");
-        for word in [1000 + micros / 1_000_000, micros % 1_000_000, len, len] {
+        let seconds = u32::try_from(1000 + micros / 1_000_000).expect("before 2106");
+        let rest = u32::try_from(micros % 1_000_000).expect("below a million");
+        for word in [seconds, rest, len, len] {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(*data);
     }
     std::fs::write(path, bytes).expect("written");
+}
+
+#[test]
+fn a_capture_whose_times_go_past_the_end_of_time_is_sent_as_often_as_asked() {
+    let bed = Bed::start("gen-centuries", "82599", &[]);
+    let path = bed.dir.join("in.pcap");
+    let century = 100 * 365 * 86_400 * 1_000_000;
+    write_capture(&path, &[(0, &[0xee; 80]), (century, &[0xee; 80])]);
+    let sent = succeeds(spawn(&[
+        "gen",
+        "--device",
+        &bed.vf(0),
+        "--pcap",
+        path.to_str().expect("text"),
+        "--to",
+        &mac(1),
+        "--rate",
+        "10k",
+        "--times",
+        "10",
+        "--json",
+    ]));
+    assert_eq!(count(&sent, "/sent"), 20);
 }
 
 #[test]

@@ -188,6 +188,7 @@ fn t10_the_ends_of_counts_times_and_rates_are_defined() {
         ("--count", "18446744073709551616"),
         ("--duration", "169h"),
         ("--duration", "1e300"),
+        ("--duration", "1e-10"),
         ("--rate", "1001M"),
         ("--rate", "1e300"),
         ("--rate", "0.0001"),

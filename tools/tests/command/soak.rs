@@ -67,6 +67,23 @@ fn troubles_strike_and_what_they_cost_has_a_name() {
 }
 
 #[test]
+fn t10_the_ends_of_a_soaks_counts_are_defined() {
+    let most = u64::MAX.to_string();
+    let soak = |option: &str| json(&["soak", "--json", "--frames", "2000", option, &most]);
+    // What goes wrong never does, and no longer keeps a round from ending.
+    let summary = soak("--fault-every");
+    let troubles = summary["troubles"].as_object().expect("by name");
+    assert!(troubles.is_empty(), "{summary}");
+    assert!(
+        (2_000..4_000).contains(&summary["sent"].as_u64().unwrap_or(0)),
+        "{summary}"
+    );
+    // There is none after this round.
+    assert_eq!(soak("--round")["rounds"], 1);
+    assert_eq!(soak("--seed")["unaccounted"], 0);
+}
+
+#[test]
 fn an_overload_is_told_apart_by_name() {
     // Whether the share is good depends on the machine; that nothing is unaccounted for does not.
     let arguments = ["soak", "--overload", "--duration", "1s", "--json"];

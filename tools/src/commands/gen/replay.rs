@@ -136,12 +136,9 @@ impl Replay {
     }
 
     fn due(&self, place: Place) -> u64 {
-        place.round
-            + self
-                .capture
-                .frames
-                .get(place.frame)
-                .map_or(0, |(at, _)| *at)
+        let frame = self.capture.frames.get(place.frame);
+        // A capture may say that its frames are centuries apart; those times end where all do.
+        frame.map_or(place.round, |(at, _)| place.round.saturating_add(*at))
     }
 
     fn advance(&self, place: Place) -> Place {
@@ -154,9 +151,10 @@ impl Replay {
         }
         // Between two rounds is the mean distance of frames.
         let span = frames.last().map_or(0, |(at, _)| *at);
+        let pause = span / frames.len().max(1) as u64;
         Place {
             frame: 0,
-            round: place.round + span + span / frames.len() as u64,
+            round: place.round.saturating_add(span).saturating_add(pause),
         }
     }
 

@@ -139,7 +139,7 @@ pub fn run(args: Args) -> anyhow::Result<Outcome> {
     };
     // Every model has its share of a short run, and several rounds of a long one.
     let share = (frames / models.len() as u64).clamp(1, ROUND);
-    for number in args.round.. {
+    for number in args.round..=u64::MAX {
         if summary.sent >= frames || stop.due().is_some() {
             break;
         }
@@ -244,9 +244,10 @@ fn round(
     while world.sent() < frames && stop.due().is_none() {
         let next = dice.between(
             args.fault_every / 2,
-            args.fault_every + args.fault_every / 2,
+            args.fault_every.saturating_add(args.fault_every / 2),
         );
-        if let Err(error) = world.episode(next, || stop.due().is_some()) {
+        let left = frames.saturating_sub(world.sent());
+        if let Err(error) = world.episode(next, left, || stop.due().is_some()) {
             eprintln!("{}", world.position());
             return Err(error);
         }

@@ -128,11 +128,16 @@ impl World {
     }
 
     /// Traffic of about `frames` frames, then something that goes wrong in the middle of more of it, then the books. When it
-    /// is `over` before that, only the books are left.
-    pub(super) fn episode(&mut self, frames: u64, over: impl Fn() -> bool) -> anyhow::Result<()> {
+    /// is `over` before that, or `left` were all that was left to send, only the books remain.
+    pub(super) fn episode(
+        &mut self,
+        frames: u64,
+        left: u64,
+        over: impl Fn() -> bool,
+    ) -> anyhow::Result<()> {
         let mut sent = 0;
         while sent < frames {
-            if over() {
+            if over() || sent >= left {
                 return self.settle(None);
             }
             sent += self.traffic()?;
