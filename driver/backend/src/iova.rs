@@ -160,6 +160,14 @@ mod tests {
     }
 
     #[test]
+    fn h8_ranges_from_behind_to_before_are_none() {
+        let mut allocator = IovaAllocator::new(PAGE);
+        let range = |start, end| IovaRange { start, end };
+        allocator.set_ranges(vec![range(9, 9), range(8, 7), range(2, 5)], PAGE);
+        assert_eq!(allocator.ranges(), [range(2, 5), range(9, 9)]);
+    }
+
+    #[test]
     fn h8_without_ranges_there_is_no_room() {
         let mut allocator = IovaAllocator::new(PAGE);
         assert_eq!(allocator.take(PAGE, PAGE), None);

@@ -259,6 +259,15 @@ fn h11_huge_pages_are_asked_for_only_when_some_are_free_and_missed_by_nobody() {
         0,
         "for the IOMMU's own large pages"
     );
+    // One that is not a byte longer, too, and a shorter one not.
+    for (len, aligned) in [(HUGE_PAGE, true), (HUGE_PAGE - page_size(), false)] {
+        let request = DmaRequest {
+            len,
+            prefer_huge: false,
+        };
+        let region = space.map(request).unwrap();
+        assert_eq!(region.iova().0 % (2 << 20) == 0, aligned, "{len}");
+    }
     // Said to be free, and (here, most likely) not to be had: ordinary pages it is. Where they are to be had: they are.
     host.write(
         "sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages",

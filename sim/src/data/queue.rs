@@ -467,4 +467,91 @@ mod tests {
         let index: Vec<_> = (0..9).map(|by| base.after(7, by)).collect();
         assert_eq!(index, [7, 0, 1, 2, 3, 4, 5, 6, 7]);
     }
+
+    #[test]
+    fn d24_a_ring_is_whole_lines_of_eight_up_to_20_bits_of_bytes_and_inside_all_addresses() {
+        let check = |base, len| Ring { base, len }.check();
+        for len in [128, 256, 0x000f_ff80] {
+            assert_eq!(check(0x1000, len), Ok(()), "{len:#x}");
+        }
+        for len in [0, 1, 64, 127, 129, 0x000f_ffc0, 0x0010_0000, 0xffff_ff80] {
+            assert_eq!(
+                check(0x1000, len),
+                Err(RingViolation::BadLength),
+                "{len:#x}"
+            );
+        }
+        let last = u64::MAX - 127;
+        for (base, len) in [(64, 128), (1, 128), (last, 128), (last - 128, 256)] {
+            let got = check(base, len);
+            assert_eq!(got, Err(RingViolation::BaseMisaligned), "{base:#x}");
+        }
+        assert_eq!(check(last - 128, 128), Ok(()));
+    }
+
+    #[test]
+    fn a_bit_of_its_own_lets_each_family_drop_and_only_some_models_limit_a_queue() {
+        for model in Model::ALL {
+            let igb = model.family() == Family::Igbvf;
+            for bit in 0..32 {
+                let drops = RxSettings::decode(model, 1 << bit, 0).drop_en;
+                assert_eq!(drops, bit == if igb { 31 } else { 28 }, "{model:?}, {bit}");
+                let strips = RxSettings::decode(model, 0, 1 << bit).strip;
+                assert_eq!(strips, bit == 30 && !igb, "{model:?}, {bit}");
+                let limit = RxSettings::decode(model, 0, 1 << bit | 0x3fff).max_len;
+                let limited = bit == 15 && matches!(model, Model::X540 | Model::X550);
+                assert_eq!(limit, limited.then_some(0x3fff), "{model:?}, {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_goes_where_both_halves_of_its_address_say() {
+        let mut queue = TxQueue::new();
+        queue.set_head_write_back(0x8000_1235, 7);
+        assert_eq!(queue.head_write_back, Some(0x7_8000_1234));
+        queue.set_head_write_back(0x8000_1234, 7);
+        assert_eq!(queue.head_write_back, None);
+    }
+
+    #[test]
+    fn a_reset_of_the_port_leaves_nothing_but_the_words_that_others_hold() {
+        let ring = Ring {
+            base: 0x1000,
+            len: 256,
+        };
+        let (mut rx, mut tx) = (RxQueue::new(Model::I350), TxQueue::new());
+        rx.settings.drop_en = true;
+        rx.dropped = 7;
+        tx.set_head_write_back(0x1001, 0);
+        tx.blocked = Some(RingViolation::BadLength);
+        assert_eq!(rx.take_dropped(), 7);
+        assert_eq!(rx.take_dropped(), 0);
+        rx.dropped = 7;
+        for base in [&mut rx.base, &mut tx.base] {
+            base.ring = ring;
+            base.head = 3;
+            base.enable().expect("a good ring");
+            base.tail.ring(9);
+            base.head_word.store(3);
+        }
+        let words = [&rx.base, &tx.base].map(|base| [base.tail.clone(), base.head_word.clone()]);
+        assert_eq!(words[0][0].load(), 9);
+        assert_eq!(tx.blocked(), Some(RingViolation::BadLength));
+        rx.power_on(Model::I350);
+        tx.power_on();
+        assert_eq!(rx.settings, RxSettings::decode(Model::I350, 0, 0));
+        assert_eq!(
+            (rx.dropped, tx.head_write_back, tx.blocked()),
+            (0, None, None)
+        );
+        for (base, [tail, head]) in [&rx.base, &tx.base].into_iter().zip(words) {
+            assert!(Arc::ptr_eq(&base.tail, &tail) && Arc::ptr_eq(&base.head_word, &head));
+            assert_eq!(
+                (tail.load(), head.load(), base.head, base.count),
+                (0, 0, 0, 0)
+            );
+            assert!(!base.enabled && base.ring == Ring::default());
+        }
+    }
 }

@@ -393,4 +393,79 @@ mod tests {
         assert_eq!(always(128), (128, 128, false, false, 128));
         assert_eq!(always(129), (54, 54, true, false, 54));
     }
+
+    #[test]
+    fn without_a_header_buffer_nothing_is_split() {
+        for format in [
+            RxFormat::Legacy,
+            RxFormat::OneBuffer,
+            RxFormat::Split,
+            RxFormat::Replicate,
+            RxFormat::SplitAlways,
+            RxFormat::Reserved,
+        ] {
+            let mut settings = RxSettings::decode(Model::X540, 0, 0);
+            settings.format = format;
+            for headers in [0, 54] {
+                let Plan {
+                    header,
+                    rest,
+                    split,
+                } = Plan::new(&settings, 200, headers);
+                assert_eq!((header, rest, split), (0, 0, RxSplit::default()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_igb_splits_what_it_knows_and_the_others_what_they_are_asked_to() {
+        let (l2, l4, headers) = (14, 34, 54);
+        let parsed = |kind| Parsed {
+            kind,
+            l2,
+            l4,
+            headers,
+            ..Parsed::default()
+        };
+        let kinds = [
+            0,
+            kind::IPV4,
+            kind::IPV6,
+            kind::IPV4 | kind::TCP,
+            kind::IPV4 | kind::UDP,
+            kind::IPV6 | kind::TCP,
+            kind::IPV6 | kind::UDP,
+            kind::IPV4 | kind::SCTP,
+        ];
+        for bits in kinds {
+            let parsed = parsed(bits);
+            let (ip, transport) = (
+                bits & (kind::IPV4 | kind::IPV6) != 0,
+                bits & (kind::TCP | kind::UDP) != 0,
+            );
+            let expected = match (ip, transport) {
+                (_, true) => headers,
+                (true, false) => l4,
+                (false, false) => 0,
+            };
+            assert_eq!(
+                split_headers(Model::I350, 0, &parsed),
+                expected,
+                "{bits:#x}"
+            );
+            for asked in 0..32 {
+                // PSRTYPE: TCP 4, UDP 5, IPv4 8, IPv6 9, Ethernet 12.
+                let expected = match asked {
+                    4 if bits & kind::TCP != 0 => headers,
+                    5 if bits & kind::UDP != 0 => headers,
+                    8 if bits & kind::IPV4 != 0 => l4,
+                    9 if bits & kind::IPV6 != 0 => l4,
+                    12 => l2,
+                    _ => 0,
+                };
+                let got = split_headers(Model::X540, 1 << asked, &parsed);
+                assert_eq!(got, expected, "{bits:#x}, {asked}");
+            }
+        }
+    }
 }

@@ -327,7 +327,7 @@ impl TxQueue {
 #[cfg(test)]
 mod tests {
     use super::super::Completion;
-    use super::super::hooks::NoHooks;
+    use super::super::hooks::{Hooks, NoHooks};
     use super::*;
 
     #[test]
@@ -356,5 +356,160 @@ mod tests {
         }
         assert_eq!(queue.assembly.reports, [0, 1, 2, 3, 4, 5, 6, 7]);
         assert!(queue.assembly.pieces.is_empty());
+    }
+
+    /// Remembers what it is told.
+    #[derive(Default)]
+    struct Told(Vec<RingViolation>);
+
+    impl Hooks for Told {
+        fn violation(&mut self, _: u8, _: u8, violation: RingViolation) {
+            self.0.push(violation);
+        }
+    }
+
+    /// What a frame of so many bytes comes to, and what is told of it.
+    fn checked(
+        model: Model,
+        first: TxData,
+        total: usize,
+        context: bool,
+    ) -> (Result<(), RingViolation>, Vec<RingViolation>) {
+        let mut queue = TxQueue::new();
+        if context {
+            queue.contexts[0] = Some(Default::default());
+        }
+        queue.assembly.first = first;
+        queue.assembly.total = total;
+        let mut told = Told::default();
+        let mut place = Place {
+            now: 0,
+            hooks: &mut told,
+            armed: false,
+            completion: Completion::default(),
+        };
+        let owner = Owner {
+            pool: 0,
+            queue: 0,
+            point: Point::TxWriteBack,
+        };
+        let result = queue.check(model, &mut place, owner);
+        (result, told.0)
+    }
+
+    /// A frame that asks for nothing.
+    fn data(total: usize) -> TxData {
+        TxData {
+            ifcs: true,
+            paylen: u32::try_from(total).expect("a frame"),
+            ..TxData::default()
+        }
+    }
+
+    #[test]
+    fn d45_whatever_needs_a_context_is_no_frame_without_one() {
+        let asks = [
+            |data: &mut TxData| data.cc = true,
+            |data: &mut TxData| data.tse = true,
+            |data: &mut TxData| data.ixsm = true,
+            |data: &mut TxData| data.txsm = true,
+            |data: &mut TxData| data.vle = true,
+        ];
+        for model in [Model::I82576, Model::I82599, Model::X550] {
+            for ask in asks {
+                let mut first = data(60);
+                ask(&mut first);
+                let (result, _) = checked(model, first, 60, false);
+                assert_eq!(result, Err(RingViolation::NoContext));
+                first.cc = true;
+                assert_eq!(checked(model, first, 60, true).0, Ok(()));
+            }
+            let nothing = checked(model, data(60), 60, false).0;
+            assert_eq!(nothing.is_ok(), model != Model::X550);
+        }
+        // A legacy descriptor has its tag in itself.
+        let legacy = TxData {
+            vle: true,
+            legacy: Some(Default::default()),
+            ..data(60)
+        };
+        assert_eq!(checked(Model::I82599, legacy, 60, false).0, Ok(()));
+    }
+
+    #[test]
+    fn d37_a_frame_is_14_bytes_to_the_longest_and_below_17_it_is_told_of() {
+        let bad = RingViolation::BadFrameLength;
+        for (total, result, told) in [
+            (13, Err(bad), vec![]),
+            (14, Ok(()), vec![bad]),
+            (16, Ok(()), vec![bad]),
+            (17, Ok(()), vec![]),
+            (MAX_FRAME, Ok(()), vec![]),
+            (MAX_FRAME + 1, Err(bad), vec![]),
+        ] {
+            let got = checked(Model::I82599, data(total), total, false);
+            assert_eq!(got, (result, told), "{total}");
+            let first = TxData {
+                cc: true,
+                ..data(total)
+            };
+            let (got, told) = checked(Model::X550, first, total, true);
+            assert_eq!(got.is_ok(), (17..=MAX_FRAME).contains(&total), "{total}");
+            assert_eq!(told, []);
+        }
+        // One that is to be cut may be longer.
+        let first = TxData {
+            tse: true,
+            ..data(MAX_FRAME + 1)
+        };
+        let got = checked(Model::I82599, first, MAX_FRAME + 1, true);
+        assert_eq!(got, (Ok(()), vec![]));
+    }
+
+    #[test]
+    fn an_assembly_is_empty_until_a_descriptor_and_after_a_clear() {
+        let mut queue = TxQueue::new();
+        assert!(queue.assembly.is_empty());
+        let mut place = Place {
+            now: 0,
+            hooks: &mut NoHooks,
+            armed: false,
+            completion: Completion::default(),
+        };
+        let owner = Owner {
+            pool: 0,
+            queue: 0,
+            point: Point::TxWriteBack,
+        };
+        queue.add(data(60), 0, Model::I82599, &mut place, owner);
+        assert!(!queue.assembly.is_empty());
+        queue.assembly.clear();
+        assert!(queue.assembly.is_empty());
+    }
+
+    #[test]
+    fn what_is_undefined_is_told_from_zero_and_from_itself_elsewhere() {
+        let rubbish = |scribble, index| {
+            Place {
+                now: 0,
+                hooks: &mut NoHooks,
+                armed: false,
+                completion: Completion {
+                    scribble,
+                    ..Completion::default()
+                },
+            }
+            .rubbish(index)
+        };
+        let mut seen = Vec::new();
+        for index in 0..100 {
+            assert_eq!(rubbish(false, index), [0, 0]);
+            let [low, high] = rubbish(true, index);
+            // What a driver might take for a sign that nothing has happened is never there.
+            assert_eq!(low & 0x8000_0001, 0x8000_0001);
+            assert_eq!(low, !high | 0x8000_0001);
+            assert!(!seen.contains(&high));
+            seen.push(high);
+        }
     }
 }

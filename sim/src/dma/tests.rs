@@ -227,3 +227,16 @@ fn a_part_of_a_mapping_lies_inside_it() {
         assert_eq!(part.map(|part| part.len()), inside.then_some(len));
     }
 }
+
+#[test]
+fn the_name_of_an_interface_has_1_to_15_bytes() {
+    let refused = |name: &str| {
+        let error = open_tap(name).err();
+        error.is_some_and(|error| error.to_string().contains("no interface name"))
+    };
+    // Whether there is such an interface, or may be, is another matter.
+    assert!(!refused("vfnic.name.of15"));
+    for name in ["", "vfnic.name.of.16", "vf\0nic"] {
+        assert!(refused(name), "{name}");
+    }
+}

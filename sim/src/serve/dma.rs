@@ -258,4 +258,77 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn v7_windows_are_cut_off_files_and_taken_away_to_the_byte() {
+        let file = |pages: u64| {
+            let flag = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+            let file = memfd_create("window", flag).expect("a memory file");
+            ftruncate(&file, pages * 4096).expect("pages");
+            file
+        };
+        let mut memory = ClientMemory::new(MapLimits {
+            windows: 4,
+            files: 2,
+            bytes: 3 * 4096,
+        });
+        let window = |address, offset, size| MapRequest {
+            argsz: 32,
+            flags: 3,
+            offset,
+            address,
+            size,
+        };
+        let errno = |result: Result<Option<Mapping>, Errno>| result.err();
+        let two = file(2);
+        let copy = || two.try_clone().expect("a copy");
+        // A file as far as it goes.
+        assert_eq!(
+            errno(memory.map(&window(0x1000, 0, 8192), Some(copy()))),
+            None
+        );
+        let beyond = memory.map(&window(0x8000, 4096, 8192), Some(copy()));
+        assert_eq!(errno(beyond), Some(Errno::INVAL));
+        // Neighbours, but no overlap on either side.
+        for address in [0, 0x1000, 0x2000] {
+            let over = memory.map(&window(address, 0, 8192), Some(copy()));
+            assert_eq!(errno(over), Some(Errno::EXIST), "{address:#x}");
+        }
+        assert_eq!(errno(memory.map(&window(0, 0, 4096), Some(copy()))), None);
+        assert_eq!(
+            errno(memory.map(&window(0x3000, 4096, 4096), Some(copy()))),
+            None
+        );
+        // Bytes of all files up to the limit; a file more than that, and a window more.
+        let large = memory.map(&window(0x8000, 0, 8192), Some(file(2)));
+        assert_eq!(errno(large), Some(Errno::NOSPC));
+        let one = file(1);
+        let again = one.try_clone().expect("a copy");
+        assert_eq!(errno(memory.map(&window(0x8000, 0, 4096), Some(one))), None);
+        let more = memory.map(&window(0x9000, 0, 4096), Some(again));
+        assert_eq!(errno(more), Some(Errno::NOSPC));
+
+        let unmap = |address, size| UnmapRequest {
+            argsz: 24,
+            flags: 0,
+            address,
+            size,
+        };
+        for (address, size) in [
+            (0x1fff, 1),
+            (0x2fff, 1),
+            (0x2fff, 0x1001),
+            (0x1000, 0x1fff),
+            (0x3000, 0),
+            (u64::MAX, 2),
+        ] {
+            let cut = memory.unmap(&unmap(address, size));
+            assert_eq!(cut, Err(Errno::INVAL), "{size:#x} bytes at {address:#x}");
+        }
+        let range = memory.unmap(&unmap(0x1000, 0x3000)).expect("whole windows");
+        assert_eq!((range.first, range.last), (0x1000, 0x3fff));
+        assert_eq!(memory.forget(range), 2);
+        let all = memory.unmap(&unmap(0, u64::MAX)).expect("all but one byte");
+        assert_eq!(memory.forget(all), 2);
+    }
 }

@@ -40,11 +40,12 @@ pub(crate) const fn len(index: u32) -> Option<u64> {
 ///
 /// # Errors
 ///
-/// `EINVAL` when it does not, or is empty or longer than a message may carry.
+/// `EINVAL` when it does not, or is empty. A message may carry more than any region has.
 pub(crate) fn check(span: Span) -> Result<usize, Errno> {
+    const { assert!(BAR_LEN <= MAX_DATA as u64 && CONFIG_LEN <= BAR_LEN) };
     let len = len(span.region).ok_or(Errno::INVAL)?;
     let end = span.offset.checked_add(u64::from(span.count));
-    if span.count == 0 || span.count as usize > MAX_DATA || end.is_none_or(|end| end > len) {
+    if span.count == 0 || end.is_none_or(|end| end > len) {
         return Err(Errno::INVAL);
     }
     usize::try_from(span.offset).map_err(|_| Errno::INVAL)

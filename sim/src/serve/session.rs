@@ -443,3 +443,73 @@ const fn errno(error: &PciError) -> Errno {
         _ => Errno::IO,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+    use vfnic_hw::Model;
+
+    use super::super::wire::HEADER;
+    use super::*;
+    use crate::Card;
+    use crate::serve::CardVf;
+
+    /// Hands over one message. Whether it was answered with success.
+    fn done(session: &mut Session, command: u16, body: &[u8], fds: Vec<OwnedFd>) -> bool {
+        let mut head = [0; HEADER];
+        head[2..4].copy_from_slice(&command.to_le_bytes());
+        let size = u32::try_from(HEADER + body.len()).expect("short");
+        head[4..8].copy_from_slice(&size.to_le_bytes());
+        let header = Header::parse(&head).expect("a good header");
+        let mut fds = Fds {
+            list: fds,
+            truncated: false,
+        };
+        let mut reply = Reply::default();
+        let verdict = session.message(&header, body, &mut fds, &mut reply);
+        verdict.reply && reply.finish()[8] & 0x20 == 0
+    }
+
+    #[test]
+    fn a_session_runs_from_the_version_to_its_end_and_has_somebody_to_tell_in_between() {
+        let card = Card::builder(Model::I82599).vfs(1).build();
+        let source = CardVf::new(Arc::new(card.expect("a card")), 0);
+        let limits = MapLimits {
+            windows: 1,
+            files: 1,
+            bytes: 4096,
+        };
+        let mut session = Session::new(Arc::new(source), limits, Arc::default());
+        assert!(!session.is_running() && session.error().is_none());
+        let version = [version::MAJOR, version::MINOR].map(u16::to_le_bytes);
+        assert!(done(
+            &mut session,
+            command::VERSION,
+            version.as_flattened(),
+            vec![]
+        ));
+        assert!(session.is_running() && session.sources().error.is_some());
+        assert!(session.error().is_none(), "nobody wants to know");
+        // Eventfds, triggered; the error, and the request.
+        let events = [3u32, 4].map(|kind| {
+            let event = eventfd(0, EventfdFlags::CLOEXEC).expect("an eventfd");
+            let copy = event.try_clone().expect("a copy");
+            let body = [20, 1 << 2 | 1 << 5, kind, 0, 1].map(u32::to_le_bytes);
+            let body = body.as_flattened();
+            assert!(done(&mut session, command::SET_IRQS, body, vec![copy]));
+            event
+        });
+        session.error().expect("routed").signal();
+        session.wanted_back().expect("routed").signal();
+        session.wanted_back().expect("routed").signal();
+        let counts = events.map(|event| {
+            let mut count = [0; 8];
+            rustix::io::read(event, &mut count).expect("signalled");
+            u64::from_ne_bytes(count)
+        });
+        // The error above has waited for the route; to signal that is left to whoever asked for it.
+        assert_eq!(counts, [1, 2]);
+        session.end();
+        assert!(!session.is_running() && session.error().is_none());
+    }
+}

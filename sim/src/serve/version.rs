@@ -76,3 +76,26 @@ pub(super) fn answer(offered: &Capabilities) -> Vec<u8> {
     json.push(0);
     json
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn v2_an_offer_is_as_long_as_may_be_and_no_longer() {
+        let padded = |len: usize| {
+            let mut json = b"{}".to_vec();
+            json.resize(len, b' ');
+            json.push(0);
+            json
+        };
+        assert!(offer(MAJOR, &padded(2)).is_ok());
+        assert!(offer(MAJOR, &padded(MAX_JSON)).is_ok());
+        assert!(matches!(
+            offer(MAJOR, &padded(MAX_JSON + 1)),
+            Err(Errno::INVAL)
+        ));
+        assert!(matches!(offer(MAJOR, b"{}"), Err(Errno::INVAL)), "no NUL");
+        assert!(offer(MAJOR, b"").is_ok(), "nothing is offered");
+    }
+}

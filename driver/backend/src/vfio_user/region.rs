@@ -150,3 +150,37 @@ impl Calls for ByMessage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d64_what_a_region_s_flags_do_not_say_is_not_believed() {
+        // A file comes along, and a capability of one sparse area, whatever the flags.
+        let parts = |flags: u32| {
+            let head = [80u32, flags, 0, 32].map(u32::to_ne_bytes).concat();
+            let sizes = [0x4000u64, 0x1000].map(u64::to_ne_bytes).concat();
+            let capability = [[1u16, 1], [0; 2]].concat();
+            let capability: Vec<u8> = capability.into_iter().flat_map(u16::to_ne_bytes).collect();
+            let area = [1u64, 0x2000, 0x1000].map(u64::to_ne_bytes).concat();
+            let body = [head, sizes, capability, area].concat();
+            let file = File::open("/dev/null").unwrap();
+            let region = Region::of_reply(&body, vec![file.into()]).unwrap();
+            assert_eq!(region.len, 0x4000);
+            let mappable = region.mappable?;
+            assert_eq!(mappable.offset, 0x1000);
+            Some(mappable.parts)
+        };
+        // Read and write, map, capabilities.
+        for (flags, expected) in [
+            (0b0011, None),
+            (0b1011, None),
+            (0b0111, Some(vec![(0, 0x4000)])),
+            (0b1111, Some(vec![(0x2000, 0x1000)])),
+            (0b0100, Some(vec![(0, 0x4000)])),
+        ] {
+            assert_eq!(parts(flags), expected, "{flags:#b}");
+        }
+    }
+}
