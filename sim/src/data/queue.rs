@@ -469,7 +469,7 @@ mod tests {
     }
 
     #[test]
-    fn d24_a_ring_is_whole_lines_of_eight_up_to_20_bits_of_bytes_and_inside_all_addresses() {
+    fn a_ring_is_whole_lines_of_eight_up_to_20_bits_of_bytes_and_inside_all_addresses() {
         let check = |base, len| Ring { base, len }.check();
         for len in [128, 256, 0x000f_ff80] {
             assert_eq!(check(0x1000, len), Ok(()), "{len:#x}");

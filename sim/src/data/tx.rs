@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn d45_whatever_needs_a_context_is_no_frame_without_one() {
+    fn whatever_needs_a_context_is_no_frame_without_one() {
         let asks = [
             |data: &mut TxData| data.cc = true,
             |data: &mut TxData| data.tse = true,

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn v7_windows_are_cut_off_files_and_taken_away_to_the_byte() {
+    fn windows_are_cut_off_files_and_taken_away_to_the_byte() {
         let file = |pages: u64| {
             let flag = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
             let file = memfd_create("window", flag).expect("a memory file");

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v2_an_offer_is_as_long_as_may_be_and_no_longer() {
+    fn an_offer_is_as_long_as_may_be_and_no_longer() {
         let padded = |len: usize| {
             let mut json = b"{}".to_vec();
             json.resize(len, b' ');
