@@ -5,43 +5,12 @@ use std::time::Duration;
 
 use vfnic_hw::{Family, Model};
 
-use super::is_unicast;
+use super::error::refused;
+use super::{PfError, is_unicast};
 use crate::data::{LinkState, Mac};
 use crate::per_vf::VfId;
 use crate::shared::Shared;
 use crate::state::CardState;
-
-/// A knob that could not be turned.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum PfError {
-    /// No such VF.
-    #[error("VF {vf}: the card has {have} VFs, numbered from 0")]
-    NoVf {
-        /// The VF asked for.
-        vf: u16,
-        /// VFs the card has.
-        have: u16,
-    },
-    /// A value the PF driver refuses.
-    #[error("{what}: {value} is refused; {why}")]
-    Refused {
-        /// The knob.
-        what: &'static str,
-        /// The value asked for.
-        value: String,
-        /// What is possible.
-        why: &'static str,
-    },
-    /// A knob this card does not have.
-    #[error("{what} is not possible: {why}")]
-    Unsupported {
-        /// The knob.
-        what: &'static str,
-        /// Why not.
-        why: &'static str,
-    },
-}
 
 /// `ip link set PF vf N state …`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -494,8 +463,4 @@ impl Pf {
                 }),
             })
     }
-}
-
-pub(super) const fn refused(what: &'static str, value: String, why: &'static str) -> PfError {
-    PfError::Refused { what, value, why }
 }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod dpdk;
+mod error;
 mod igb;
 mod ixgbe;
 mod knobs;
@@ -23,7 +24,8 @@ use crate::data::{LinkState, Mac};
 use crate::fault::Random;
 use crate::per_vf::PerVf;
 
-pub use knobs::{Pf, PfError, VfInfo, VfLink};
+pub use error::PfError;
+pub use knobs::{Pf, VfInfo, VfLink};
 
 /// Message bit: done (ixgbevf.md §6.5).
 const SUCCESS: u32 = 1 << 31;

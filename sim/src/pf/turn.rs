@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use vfnic_hw::{Family, Model};
 
-use super::knobs::{PfError, refused};
+use super::PfError;
+use super::error::refused;
 use crate::data::Mac;
 use crate::per_vf::VfId;
 use crate::state::CardState;
