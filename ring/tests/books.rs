@@ -102,7 +102,7 @@ fn bytes_are_counted_by_the_length_that_the_card_wrote() {
 
 /// What is not done is not looked at, whatever else stands in its word.
 #[test]
-fn d7_no_bits_but_done_make_a_completion() {
+fn no_bits_but_done_make_a_completion() {
     for dialect in toy::MODELS {
         let mut toy = Toy::new(64, POOL, dialect, 1514);
         toy.rx.arm().expect("enough buffers");
@@ -150,7 +150,7 @@ fn d8_no_more_is_taken_than_was_posted_however_much_is_written_back() {
 }
 
 #[test]
-fn d33_frames_behind_one_that_is_not_done_are_not_unread() {
+fn frames_behind_one_that_is_not_done_are_not_unread() {
     let mut toy = toy(64);
     toy.scribble_rx(0, 0, 0b10 | 60 << 32);
     toy.scribble_rx(1, 0, GOOD | 60 << 32);
@@ -476,7 +476,7 @@ fn frames_left_over_by_forwarding_go_first_and_are_not_asked_about_again() {
 }
 
 #[test]
-fn d39_a_frame_to_be_cut_has_no_more_payload_than_its_field_can_name() {
+fn a_frame_to_be_cut_has_no_more_payload_than_its_field_can_name() {
     let config = PoolConfig {
         buffers: 64,
         buffer_size: 16384,

@@ -512,4 +512,44 @@ mod tests {
             seen.push(high);
         }
     }
+
+    #[test]
+    fn d37_a_frame_has_as_many_pieces_as_the_chip_keeps_and_no_more() {
+        let mut place = Place {
+            now: 0,
+            hooks: &mut NoHooks,
+            armed: false,
+            completion: Completion::default(),
+        };
+        let owner = Owner {
+            pool: 0,
+            queue: 0,
+            point: Point::TxWriteBack,
+        };
+        for (model, most) in [(Model::X540, 40), (Model::I350, 64)] {
+            let mut queue = TxQueue::new();
+            // What is of no length is not fetched.
+            queue.add(data(10), 0, model, &mut place, owner);
+            assert_eq!(queue.assembly.pieces, []);
+            queue.assembly.clear();
+            let piece = TxData {
+                len: 10,
+                ..data(10)
+            };
+            for index in 0..most {
+                queue.add(piece, index, model, &mut place, owner);
+            }
+            let pieces = most as usize;
+            let assembly = &queue.assembly;
+            assert_eq!(
+                (assembly.pieces.len(), assembly.total),
+                (pieces, 10 * pieces)
+            );
+            assert_eq!(assembly.error, None);
+            queue.add(piece, most, model, &mut place, owner);
+            let too_many = Some(RingViolation::TooManyDescriptors);
+            assert_eq!(queue.assembly.error, too_many);
+            assert!(queue.assembly.pieces.is_empty());
+        }
+    }
 }

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn d64_what_a_region_s_flags_do_not_say_is_not_believed() {
+    fn what_a_region_s_flags_do_not_say_is_not_believed() {
         // A file comes along, and a capability of one sparse area, whatever the flags.
         let parts = |flags: u32| {
             let head = [80u32, flags, 0, 32].map(u32::to_ne_bytes).concat();
