@@ -246,11 +246,6 @@ impl RxRing {
         if most < FEW {
             return Ok(self.receive_one(batch, most));
         }
-        // Nothing there, as a poller mostly finds: not worth the loops' preparations. What waits for room in a batch
-        // is no completion.
-        if self.usual.is_some() && !self.has_next() {
-            return Ok(0);
-        }
         Ok(self.path.receive(self, batch, most))
     }
 
@@ -291,6 +286,10 @@ impl RxRing {
         // None is one less than there can be.
         if limit.wrapping_sub(1) >= batch.cached() || !usual {
             return self.receive_slowly(batch, most);
+        }
+        // Nothing there, as a poller mostly finds: not worth the loop's preparations.
+        if !self.has_next() {
+            return 0;
         }
         let frames = self.take_round(batch, limit, take);
         if self.prefetch {
