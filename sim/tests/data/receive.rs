@@ -171,6 +171,13 @@ fn limits_are_the_cards_the_pools_and_the_queues() {
     rig.send(0, &frame(mac(1), mac(0), 996));
     rig.send(0, &frame(mac(1), mac(0), 997));
     assert_eq!((rig.frames(1).len(), drops(&rig)), (1, 2));
+    // There a tag makes room for itself as well.
+    for len in [996, 997] {
+        let mut tagged = frame(mac(1), mac(0), len);
+        tagged.splice(12..12, [0x81, 0, 0, 0]);
+        rig.send(0, &tagged);
+    }
+    assert_eq!((rig.frames(1).len(), drops(&rig)), (1, 3));
     // The 82599 has no such register.
     assert_eq!(
         RxSettings::decode(Model::I82599, 0x0200_0002, 1 << 15 | 1000).max_len,
