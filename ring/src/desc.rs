@@ -279,3 +279,30 @@ impl DescRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dma::HeapDma;
+
+    #[test]
+    fn a_slot_outside_the_ring_reads_as_nothing_and_takes_nothing() {
+        let memory = HeapDma::new(4096, Iova(0x1_0000)).expect("memory");
+        let region = DmaRegion::new(Arc::new(memory));
+        let ring = DescRing::new(region.clone(), 1024, 64).expect("room for 64");
+        let before: Vec<_> = words(&region);
+        ring.store(64, u64::MAX, u64::MAX);
+        ring.store_second(64, u64::MAX);
+        assert_eq!(words(&region), before);
+        assert_eq!((ring.done_word(64), ring.first_word(64)), (0, 0));
+        ring.store(63, 1, 2);
+        assert_eq!((ring.first_word(63), ring.done_word(63)), (1, 2));
+    }
+
+    fn words(region: &DmaRegion) -> Vec<u64> {
+        let words = region.words().iter();
+        words.map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+}

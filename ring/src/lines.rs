@@ -97,7 +97,8 @@ mod tests {
         for len in 0..100 {
             let lines = Lines::<T>::new(len);
             let memory = size_of_val(&*lines.memory);
-            assert!(lines.len() >= len && size_of_val(&*lines) <= memory);
+            assert!(lines.len() >= len);
+            assert!(size_of_val(&*lines) <= memory);
             assert!(memory < len * size_of::<T>() + 64, "no line too many");
             assert!(lines.as_ptr().addr().is_multiple_of(64));
         }

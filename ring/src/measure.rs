@@ -99,12 +99,24 @@ pub fn dependent_adds(count: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::dma::{HeapDma, Iova};
 
     #[test]
     fn ticks_move_forward_and_adds_are_added() {
         let start = ticks_start();
         assert_eq!(dependent_adds(160), 1 + 160 * 3);
         assert!(ticks_end() > start);
+    }
+
+    #[test]
+    fn lines_outside_the_region_are_nobody_s_to_evict() {
+        let memory = HeapDma::new(4096, Iova(0x1_0000)).expect("memory");
+        let region = DmaRegion::new(Arc::new(memory));
+        flush_line(&region, 0);
+        flush_line(&region, 4096);
+        flush_done();
     }
 }

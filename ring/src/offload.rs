@@ -222,3 +222,42 @@ fn pseudo_sum(addresses: &[u8], protocol: u32, length: usize) -> u16 {
     // Two folds leave 16 bits.
     u16::try_from(sum).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request's headers that end beyond the first buffer leave what is there alone, and are filled in as far as whole
+    /// fields are inside.
+    #[test]
+    fn headers_beyond_the_buffer_are_not_written() {
+        let tcp = TxOffload {
+            ip_checksum: true,
+            l4: Some(L4::Tcp),
+            tso_mss: Some(100),
+            l2_len: 14,
+            l3_len: 20,
+            l4_len: 20,
+            ..TxOffload::NONE
+        };
+        let sctp = TxOffload {
+            l4: Some(L4::Sctp),
+            tso_mss: None,
+            ..tcp
+        };
+        let v6 = TxOffload { ipv6: true, ..tcp };
+        for request in [tcp, sctp, v6] {
+            for len in [0, 13, 14, 33] {
+                let mut frame = vec![0xee; len];
+                request.prepare(&mut frame, 1000);
+                assert_eq!(frame, vec![0xee; len], "{request:?}");
+            }
+        }
+        // The IP header is whole, the other one's field is not: bytes 50 and 51 of TCP, 42 to 45 of SCTP.
+        for (request, len) in [(tcp, 51), (sctp, 45), (v6, 51)] {
+            let mut frame = vec![0xee; len];
+            request.prepare(&mut frame, 1000);
+            assert!(frame[34..].iter().all(|byte| *byte == 0xee), "{request:?}");
+        }
+    }
+}

@@ -242,3 +242,21 @@ impl TxRing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_of_slots_there_are() {
+        let mut marks = Marks::new(64);
+        marks.report(64);
+        marks.forget(64, 3);
+        assert!(marks.none());
+        marks.report(63);
+        marks.set_odd(40);
+        assert_eq!((marks.set, marks.odd()), (2, 1));
+        marks.forget(40, 24);
+        assert_eq!((marks.set, marks.odd()), (0, 0));
+    }
+}
