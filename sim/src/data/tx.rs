@@ -330,28 +330,34 @@ mod tests {
     use super::super::hooks::{Hooks, NoHooks};
     use super::*;
 
+    const OWNER: Owner = Owner {
+        pool: 0,
+        queue: 0,
+        point: Point::TxWriteBack,
+    };
+
+    fn place(hooks: &mut dyn Hooks) -> Place<'_> {
+        Place {
+            now: 0,
+            hooks,
+            armed: false,
+            completion: Completion::default(),
+        }
+    }
+
     #[test]
     fn g7_a_chain_without_an_end_keeps_no_more_reports_than_the_ring_has() {
         let mut queue = TxQueue::new();
         queue.base.count = 8;
-        let mut place = Place {
-            now: 0,
-            hooks: &mut NoHooks,
-            armed: false,
-            completion: Completion::default(),
-        };
-        let owner = Owner {
-            pool: 0,
-            queue: 0,
-            point: Point::TxWriteBack,
-        };
+        let mut hooks = NoHooks;
+        let mut place = place(&mut hooks);
         let data = TxData {
             rs: true,
             len: 1,
             ..TxData::default()
         };
         for index in (0..8).cycle().take(10_000) {
-            let step = queue.add(data, index, Model::I82599, &mut place, owner);
+            let step = queue.add(data, index, Model::I82599, &mut place, OWNER);
             assert_eq!(step, Step::More);
         }
         assert_eq!(queue.assembly.reports, [0, 1, 2, 3, 4, 5, 6, 7]);
@@ -382,18 +388,8 @@ mod tests {
         queue.assembly.first = first;
         queue.assembly.total = total;
         let mut told = Told::default();
-        let mut place = Place {
-            now: 0,
-            hooks: &mut told,
-            armed: false,
-            completion: Completion::default(),
-        };
-        let owner = Owner {
-            pool: 0,
-            queue: 0,
-            point: Point::TxWriteBack,
-        };
-        let result = queue.check(model, &mut place, owner);
+        let mut place = place(&mut told);
+        let result = queue.check(model, &mut place, OWNER);
         (result, told.0)
     }
 
@@ -470,18 +466,9 @@ mod tests {
     fn an_assembly_is_empty_until_a_descriptor_and_after_a_clear() {
         let mut queue = TxQueue::new();
         assert!(queue.assembly.is_empty());
-        let mut place = Place {
-            now: 0,
-            hooks: &mut NoHooks,
-            armed: false,
-            completion: Completion::default(),
-        };
-        let owner = Owner {
-            pool: 0,
-            queue: 0,
-            point: Point::TxWriteBack,
-        };
-        queue.add(data(60), 0, Model::I82599, &mut place, owner);
+        let mut hooks = NoHooks;
+        let mut place = place(&mut hooks);
+        queue.add(data(60), 0, Model::I82599, &mut place, OWNER);
         assert!(!queue.assembly.is_empty());
         queue.assembly.clear();
         assert!(queue.assembly.is_empty());
@@ -515,21 +502,12 @@ mod tests {
 
     #[test]
     fn d37_a_frame_has_as_many_pieces_as_the_chip_keeps_and_no_more() {
-        let mut place = Place {
-            now: 0,
-            hooks: &mut NoHooks,
-            armed: false,
-            completion: Completion::default(),
-        };
-        let owner = Owner {
-            pool: 0,
-            queue: 0,
-            point: Point::TxWriteBack,
-        };
+        let mut hooks = NoHooks;
+        let mut place = place(&mut hooks);
         for (model, most) in [(Model::X540, 40), (Model::I350, 64)] {
             let mut queue = TxQueue::new();
             // What is of no length is not fetched.
-            queue.add(data(10), 0, model, &mut place, owner);
+            queue.add(data(10), 0, model, &mut place, OWNER);
             assert_eq!(queue.assembly.pieces, []);
             queue.assembly.clear();
             let piece = TxData {
@@ -537,7 +515,7 @@ mod tests {
                 ..data(10)
             };
             for index in 0..most {
-                queue.add(piece, index, model, &mut place, owner);
+                queue.add(piece, index, model, &mut place, OWNER);
             }
             let pieces = most as usize;
             let assembly = &queue.assembly;
@@ -546,7 +524,7 @@ mod tests {
                 (pieces, 10 * pieces)
             );
             assert_eq!(assembly.error, None);
-            queue.add(piece, most, model, &mut place, owner);
+            queue.add(piece, most, model, &mut place, OWNER);
             let too_many = Some(RingViolation::TooManyDescriptors);
             assert_eq!(queue.assembly.error, too_many);
             assert!(queue.assembly.pieces.is_empty());
